@@ -1,0 +1,105 @@
+"""Faces on their way to the network: augmentation, what teacher and student see, batched logits."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gmelib import degrade
+from gmelib.compute import autocast
+from gmelib.config import Config
+from gmelib.data import FaceSet
+
+View = Callable[[Tensor], Tensor]  # native uint8 faces (N, C, H, W) -> network input (N, 3, S, S)
+
+
+def make_view(cfg: Config, stage: str) -> View:
+    """What a network of this stage sees: the teacher HR, every student LR (paper 3.1)."""
+    if stage == "teacher":
+        return lambda images: degrade.high_resolution_view(images, cfg.input_size)
+    return lambda images: degrade.low_resolution_view(
+        images, cfg.input_size, cfg.lr_size, kernel=cfg.kernel, blur_sigma=cfg.blur_sigma
+    )
+
+
+def augment(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
+    """Mirrors and shifts native faces (N, C, H, W), edges repeated.
+
+    Done before degradation, so that teacher and student see the same face.
+
+    Args:
+        flips: (N,) bool.
+        shifts: (N, 2) down and right, native pixels.
+    """
+    height, width = images.shape[-2:]
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = torch.where(flips[:, None], width - 1 - columns, columns)
+    columns = (columns.gather(1, (torch.arange(width, device=images.device) - shifts[:, 1:])
+                              .clamp(0, width - 1)))  # fmt: skip
+    rows = (torch.arange(height, device=images.device) - shifts[:, :1]).clamp(0, height - 1)
+    n = torch.arange(len(images), device=images.device)[:, None, None, None]
+    c = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    return images[n, c, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def epoch_batches(cfg: Config, indices: Tensor, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(indices, flips, shifts) of every step of an epoch, from (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(epoch_seed(cfg.seed, epoch))
+    order = indices[torch.randperm(len(indices), generator=generator)]
+    flips = torch.rand(len(order), generator=generator) < (0.5 if cfg.flip else 0.0)
+    shifts = torch.randint(-cfg.shift, cfg.shift + 1, (len(order), 2), generator=generator)
+    parts = (t.split(cfg.batch_size) for t in (order, flips, shifts))
+    # BatchNorm cannot learn from a single face
+    return [batch for batch in zip(*parts, strict=True) if len(batch[0]) > 1]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch
+
+
+def train_indices(cfg: Config, faces: FaceSet) -> Tensor:
+    """The training faces, or the first ``limit_train`` of a fixed shuffle of them."""
+    indices = faces.indices("train")
+    if cfg.limit_train:
+        order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))
+        indices = indices[order[: cfg.limit_train]]
+    return indices
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module,
+    images: Tensor,
+    view: View,
+    *,
+    flip_average: bool = False,
+    dtype: torch.dtype = torch.float32,
+    batch_size: int = 256,
+) -> Tensor:
+    """Logits of native faces, in eval mode, on the model's device.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        flip_average: average the log-probabilities with those of the mirrored faces.
+
+    Returns:
+        (N, classes) float32 on the CPU.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    results = []
+    for batch in images.split(batch_size):
+        batch = batch.to(device)
+        with autocast(device, dtype):
+            logits = model(channels_last(view(batch))).logits.float()
+            if flip_average:
+                mirrored = model(channels_last(view(batch.flip(-1)))).logits.float()
+                logits = (logits.log_softmax(1) + mirrored.log_softmax(1)) / 2
+        results.append(logits.cpu())
+    model.train(was_training)
+    return torch.cat(results)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,298 @@
+"""One flat configuration: its fields are the notebooks' parameters and the keys of params/*.yaml.
+
+Defaults are the paper's settings where it states them and the README's table of decisions where it
+does not. A published default is frozen: the hash that names a run covers what differs from it.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+EXPRESSIONS = (
+    "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt",
+)  # the one order of classes, everywhere  # fmt: skip
+
+SCHEMA = 1  # part of every run's hash; raised when the meaning of a field changes
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class InputError(ValueError):
+    """A mistake in what was given: one line saying what, where, what was expected, what to do."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's hook: a notebook shows the line alone
+        return [f"{type(self).__name__}: {self}"]
+
+
+def _group(title: str, **kwargs: Any) -> dict[str, Any]:
+    """Marks the field that opens a topic in the notebooks' parameters cell."""
+    return {"json_schema_extra": {"group": title}, **kwargs}
+
+
+class Config(BaseModel):
+    """All parameters of a run; frozen, unknown keys refused. Units stand in the descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: Literal["synthetic", "fer2013", "ferplus", "folder"] = Field(
+        "synthetic", description="synthetic (drawn faces), fer2013, ferplus or folder",
+        **_group("data"))
+    data_root: str = Field("data", description="folder that holds the data sets, from project root")
+    folder_name: str = Field("faces", description="dataset=folder: sub-folder of data_root")
+    face_size: int = Field(0, ge=0, le=1024, description="folder: resize faces to it, px; 0 = no")
+    val_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of train held out where there is no validation split")
+    ferplus_rule: Literal["majority"] = Field(
+        "majority", description="FERPlus label: largest of ten votes, ties dropped (Barsoum)")
+    drawn_size: int = Field(112, ge=32, le=256, description="synthetic: side of a drawn face, px")
+    drawn_train: int = Field(3000, ge=8, description="synthetic: number of training faces")
+    drawn_validation: int = Field(500, ge=8, description="synthetic: number of validation faces")
+    drawn_test: int = Field(1000, ge=8, description="synthetic: number of test faces")
+    drawn_contempt: bool = Field(False, description="synthetic: draw contempt as an eighth class")
+
+    input_size: int = Field(
+        112, ge=32, le=512, multiple_of=16, description="network input, px; inferred from 4.1",
+        **_group("resolution"))
+    lr_size: int = Field(12, ge=4, le=112, description="low resolution, px (4.1: 12 or 14)")
+    kernel: Literal["bicubic", "bilinear", "lanczos", "box", "nearest"] = Field(
+        "bicubic", description="downsampling and restoring kernel (4.1: bicubic)")
+    blur_sigma: float = Field(
+        1.0, ge=0, le=10, description="Gaussian blur after restoring, px; 0 = off (3.1)")
+
+    method: Literal["gmenet"] = Field("gmenet", description="network", **_group("network"))
+    attention: Literal["dbam", "cbam", "none"] = Field("dbam", description="attention of the MABs")
+    global_branch: bool = Field(True, description="branch 2, the MCBs (3.3)")
+    width: int = Field(32, ge=4, multiple_of=4, description="initial channels (4.1: 32)")
+    blocks: tuple[int, int, int, int] = Field((3, 4, 14, 3), description="MABs in each stage")
+    global_blocks: tuple[int, int] = Field((6, 3), description="MCBs of 4 and 8 x width channels")
+    head: Literal["flatten", "gap"] = Field("flatten", description="flatten-FC-512 or light gap")
+    reduction: int = Field(16, ge=1, description="reduction ratio of the channel MLP")
+    dbam_kernel: Literal[1, 3, 5] = Field(1, description="DBAM's depthwise kernel (3.2's prose: 1)")
+    mcb_order: Literal["equation", "prose"] = Field(
+        "equation", description="MCB: add after the conv (eqs 5, 7) or before it (text)")
+    dropout: float = Field(0.4, ge=0, lt=1, description="before the classifier")
+
+    kd_weight: float = Field(
+        5.0, ge=0, description="lambda of eq. 13; 0 = no distillation", **_group("distillation"))
+    kd_reduction: Literal["sum", "mean"] = Field("sum", description="eq. 11 over the blocks")
+    kd_maps: Literal["logit", "sigmoid"] = Field(
+        "logit", description="maps compared before or after the sigmoid (eqs 9-10: before)")
+
+    epochs: int = Field(100, ge=1, description="passes over the training set (4.1)",
+                        **_group("training"))
+    batch_size: int = Field(64, ge=2, description="faces per step (4.1)")
+    learning_rate: float = Field(0.1, gt=0, description="initial, or peak for one-cycle (4.1)")
+    schedule: Literal["step", "onecycle", "cosine"] = Field("step", description="learning rate's")
+    decay: float = Field(0.4, gt=0, le=1, description="step schedule: factor (4.1)")
+    decay_every: int = Field(20, ge=1, description="step schedule: epochs between decays (4.1)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, no nesterov (4.1)")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty (A-SKD's)")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the cross-entropy")
+    flip: bool = Field(True, description="random horizontal flip, the same for HR and LR")
+    shift: int = Field(0, ge=0, description="random shift, native px, same for HR and LR")
+    ema: float = Field(0.0, ge=0, lt=1, description="weight average's decay per step; 0 = off")
+    seed: int = Field(0, ge=0, description="of initialization, order, augmentation, dropout")
+    deterministic: bool = Field(True, description="deterministic algorithms, or a warning")
+    limit_train: int = Field(0, ge=0, description="use so many training faces only; 0 = all")
+
+    select: Literal["validation", "last", "test"] = Field(
+        "validation", description="epoch that is evaluated; test repeats the field's habit, marked",
+        **_group("evaluation"))
+    flip_average: bool = Field(True, description="average the prediction with the mirrored face's")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of every interval")
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **_group("machine"))
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto = bfloat16 on a GPU that has it, float32 on a CPU")
+    compile: bool = Field(False, description="torch.compile; pays on long runs")
+    num_threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's choice")
+    out_root: str = Field("outputs", description="folder of the runs, from project root")
+    teacher_run: str = Field("", description="run folder of the teacher; empty = found by its hash")
+    faces_shown: Literal["dataset", "drawn"] = Field(
+        "dataset", description="faces in figures; drawn for reports that are published")
+    export: Literal["none", "npz", "png"] = Field(
+        "none", description="01: write the low-resolution set out, with a manifest")
+    overlays: list[str] = Field([], description="JupyterLab: YAML files to load, as papermill -f")
+    force: bool = Field(False, description="train again although a finished run exists")
+    batch: bool = Field(False, description="set by python -m gmelib.run: a misspelt name stops it")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lr_size > self.input_size:
+            raise ValueError(
+                f"lr_size = {self.lr_size}: expected at most input_size = {self.input_size}"
+            )
+        if min(self.blocks) < 1 or min(self.global_blocks) < 1:
+            raise ValueError("blocks and global_blocks: expected at least 1 block a stage")
+        return self
+
+    # -- making one ---------------------------------------------------------------------------
+
+    @classmethod
+    def make(cls, **values: Any) -> Self:
+        """Like the constructor, but raises :class:`InputError` in one line that names the field."""
+        unknown = [name for name in values if name not in cls.model_fields]
+        if unknown:
+            raise InputError("; ".join(map(_unknown, unknown)))
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise InputError("; ".join(_one_line(e) for e in error.errors())) from None
+
+    @classmethod
+    def load(cls, *paths: str | Path, **values: Any) -> Self:
+        """Reads YAML overlays in order (later wins), then ``values`` over them."""
+        merged: dict[str, Any] = {}
+        for path in paths:
+            merged |= read_yaml(path)
+        return cls.make(**(merged | values))
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+        """Builds the configuration from a notebook's ``globals()``, in the cell after `parameters`.
+
+        Every plain value in a fresh kernel is a parameter, so one that is no field is misspelt:
+        in batch it raises :class:`InputError` naming the nearest field; in JupyterLab, where other
+        variables may exist by then, it warns. ``overlays`` are loaded first; a parameter that
+        differs from its default wins over them.
+        """
+        given = {name: namespace[name] for name in cls.model_fields if name in namespace}
+        strays = [name for name, value in namespace.items() if _is_stray(name, value)]
+        if strays:
+            message = "; ".join(map(_unknown, strays))
+            if given.get("batch") or not _is_interactive(namespace):
+                raise InputError(message)
+            warnings.warn(message, stacklevel=2)
+        if not given.get("overlays"):
+            return cls.make(**given)
+        defaults = cls().model_dump()
+        changed = {n: v for n, v in given.items() if _plain(v) != _plain(defaults[n])}
+        return cls.load(*given["overlays"], **changed)
+
+    def replace(self, **changes: Any) -> Self:
+        """A checked copy with some fields changed."""
+        return type(self).make(**(self.model_dump() | changes))
+
+    # -- what it means for a run ----------------------------------------------------------------
+
+    def teacher(self) -> Self:
+        """The teacher's configuration: high resolution, so nothing of the student's alone counts.
+
+        Students that differ in resolution or distillation share one teacher.
+        """
+        defaults = type(self)().model_dump()
+        return self.replace(**{name: defaults[name] for name in STUDENT_ONLY})
+
+    def scientific(self) -> dict[str, Any]:
+        """The fields that decide a run's figures, where they differ from their defaults."""
+        values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
+        ignored = set(PLUMBING)
+        for dataset, names in DATASET_ONLY.items():
+            if self.dataset != dataset:
+                ignored |= set(names)
+        if self.kd_weight == 0:
+            ignored |= {"kd_reduction", "kd_maps"}
+        if self.schedule != "step":
+            ignored |= {"decay", "decay_every"}
+        if not self.global_branch:
+            ignored |= {"global_blocks", "mcb_order"}
+        return {n: v for n, v in values.items() if n not in ignored and v != defaults[n]}
+
+    def digest(self, stage: str, **more: str) -> str:
+        """8 hexadecimal digits that name this configuration at a stage of the work."""
+        content = {"schema": SCHEMA, "stage": stage} | self.scientific() | more
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def path(self, field: Literal["data_root", "out_root"]) -> Path:
+        """A folder parameter resolved against the project root, wherever the notebook runs."""
+        return resolve(getattr(self, field))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where decoded data sets and cached teacher maps lie; can be deleted at any time."""
+        return self.path("out_root") / ".cache"
+
+
+# Fields that never change a figure, or are recorded by what really ran.
+PLUMBING = (
+    "data_root", "device", "num_threads", "out_root", "teacher_run", "faces_shown", "export",
+    "overlays", "force", "batch", "resamples", "compile",
+)  # fmt: skip
+STUDENT_ONLY = (
+    "lr_size", "kernel", "blur_sigma", "kd_weight", "kd_reduction", "kd_maps", "teacher_run",
+)  # fmt: skip
+DATASET_ONLY = {
+    "synthetic": ("drawn_size", "drawn_train", "drawn_validation", "drawn_test", "drawn_contempt"),
+    "ferplus": ("ferplus_rule",),
+    "folder": ("folder_name", "face_size", "val_fraction"),
+}
+
+
+def resolve(path: str | Path) -> Path:
+    """Relative paths count from the project root: papermill and JupyterLab mean the same file."""
+    return PROJECT_ROOT / Path(path).expanduser()
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML overlay as a flat mapping; :class:`InputError` if it is missing or no mapping."""
+    file = resolve(path)
+    if not file.is_file():
+        raise InputError(f"{path}: no such YAML file; expected one of params/*.yaml")
+    try:
+        values = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected `name: value` lines, got {type(values).__name__}")
+    return values
+
+
+def parameters_cell() -> str:
+    """The notebooks' `parameters` cell, made from the fields so that they cannot drift apart."""
+    lines = []
+    for name, field in Config.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "group" in extra:
+            lines.append(f"# {extra['group']}")
+        kind = {tuple: "list"}.get(type(field.default), type(field.default).__name__)
+        value = list(field.default) if isinstance(field.default, tuple) else field.default
+        text = f'"{value}"' if isinstance(value, str) else repr(value)
+        lines.append(f"{name}: {kind} = {text}  # {field.description}")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def _is_stray(name: str, value: Any) -> bool:
+    if name.startswith("_") or name in ("In", "Out") or name.startswith("PAPERMILL_"):
+        return False
+    plain = isinstance(value, str | int | float | bool | list | dict | tuple | None)
+    return plain and name not in Config.model_fields
+
+
+def _is_interactive(namespace: Mapping[str, Any]) -> bool:
+    """A Jupyter session, or a kernel in which more cells ran than the two or three before this."""
+    return "JPY_SESSION_NAME" in os.environ or len(namespace.get("In", ())) > 5
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=0.0)[0]
+    return f"unknown parameter {name!r}: did you mean {near!r}? (README lists all parameters)"
+
+
+def _one_line(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ")
+    if not where:
+        return message
+    return f"parameter {where} = {error['input']!r}: {message[0].lower()}{message[1:]}"

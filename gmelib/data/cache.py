@@ -1,0 +1,126 @@
+"""Decoded data sets on disk, so that a notebook's second start takes a moment.
+
+A cached set is a folder of .npy files and a meta.json with their checksums. It is built under
+another name and renamed when complete, so several processes may build it at once. A folder that
+does not match its checksums is rebuilt; where nothing can be written there is simply no cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from gmelib.data.faceset import FaceSet
+
+SCHEMA = 1  # raised when the content of a cached folder changes its meaning
+_META = "meta.json"
+
+
+def file_stamp(path: Path) -> list[Any]:
+    """What identifies a file's content without reading it: path, bytes, time of change (ns)."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _arrays_of(faces: FaceSet) -> dict[str, np.ndarray]:
+    arrays = {
+        "images": faces.images.numpy(),
+        "labels": faces.labels.numpy(),
+        "split": faces.split,
+        "ids": faces.ids,
+        "duplicate": faces.duplicate,
+    }
+    extras = {f"extra-{k}": v for k, v in faces.extras.items() if isinstance(v, np.ndarray)}
+    return arrays | extras
+
+
+def _write(folder: Path, faces: FaceSet) -> None:
+    checksums = {}
+    for name, array in _arrays_of(faces).items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        checksums[name] = zlib.crc32(np.ascontiguousarray(array))
+    meta = {
+        "name": faces.name,
+        "classes": faces.classes,
+        "fingerprint": faces.fingerprint,
+        "checksums": checksums,
+        "extras": {k: v for k, v in faces.extras.items() if not isinstance(v, np.ndarray)},
+    }
+    (folder / _META).write_text(json.dumps(meta))
+
+
+def _read_array(path: Path, checksum: int) -> np.ndarray:
+    # Copy-on-write: pages are read when used, and nobody can change the file through a tensor.
+    array = np.load(path, mmap_mode="c", allow_pickle=False)
+    if zlib.crc32(array) != checksum:
+        raise ValueError(f"{path}: other content than was written")
+    return array
+
+
+def _read(folder: Path) -> FaceSet:
+    meta = json.loads((folder / _META).read_text())
+    arrays = {
+        name: _read_array(folder / f"{name}.npy", checksum)
+        for name, checksum in meta["checksums"].items()
+    }
+    extras = {k.removeprefix("extra-"): a for k, a in arrays.items() if k.startswith("extra-")}
+    return FaceSet(
+        images=torch.from_numpy(arrays["images"]),
+        labels=torch.from_numpy(np.array(arrays["labels"])),
+        split=np.array(arrays["split"]),
+        classes=tuple(meta["classes"]),
+        name=meta["name"],
+        fingerprint=meta["fingerprint"],
+        ids=np.array(arrays["ids"]),
+        duplicate=np.array(arrays["duplicate"]),
+        extras=extras | meta["extras"],
+    )
+
+
+def _read_if_sound(folder: Path) -> FaceSet | None:
+    try:
+        return _read(folder)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _store(folder: Path, faces: FaceSet) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f".{folder.name}-{uuid4().hex[:12]}")
+    building.mkdir()
+    try:
+        _write(building, faces)
+        if folder.exists():  # a broken one, or one that another process has just finished
+            shutil.rmtree(folder)
+        os.rename(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceSet]) -> FaceSet:
+    """The face set stored under `name` and `key` (anything JSON can hold), built if need be.
+
+    The result of a stored set is memory-mapped. Errors of `build` pass through; errors of writing
+    do not: the set that was built is returned, and the next start builds it again.
+    """
+    digest = hashlib.sha256(json.dumps([SCHEMA, key]).encode()).hexdigest()[:16]
+    folder = cache_dir / f"{name}-{digest}"
+    faces = _read_if_sound(folder)
+    if faces is not None:
+        return faces
+    faces = build()
+    try:
+        _store(folder, faces)
+    except OSError:
+        return faces
+    return _read_if_sound(folder) or faces

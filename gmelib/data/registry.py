@@ -1,0 +1,34 @@
+"""The data sets by name, and the one function that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmelib.config import Config, InputError
+from gmelib.data.faceset import FaceSet, training_problems
+from gmelib.data.fer2013 import load_fer2013
+from gmelib.data.ferplus import load_ferplus
+from gmelib.data.folder import load_folder
+from gmelib.data.synthetic import load_synthetic
+
+DATASETS: dict[str, Callable[[Config], FaceSet]] = {
+    "synthetic": load_synthetic,
+    "fer2013": load_fer2013,
+    "ferplus": load_ferplus,
+    "folder": load_folder,
+}
+
+
+def load_faces(cfg: Config) -> FaceSet:
+    """The faces of cfg.dataset, ready to train on.
+
+    Raises InputError where the data is missing or damaged, a split is empty, or a class has no
+    train face.
+    """
+    if cfg.dataset not in DATASETS:
+        raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {cfg.dataset!r}")
+    faces = DATASETS[cfg.dataset](cfg)
+    problems = training_problems(faces)
+    if problems:
+        raise InputError("; ".join(problems))
+    return faces

@@ -1,0 +1,162 @@
+"""A run from its parameters to its record: done is loaded, broken resumed, missing trained."""
+
+import json
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from gmelib.checkpoint import discard, load_checkpoint, load_model
+from gmelib.config import Config, InputError, resolve
+from gmelib.data import FaceSet
+from gmelib.evaluate import complexity, predict, save_predictions
+from gmelib.metrics import report
+from gmelib.record import Run, read_facts
+from gmelib.train import fit, initial_model
+
+ARCHITECTURE = (
+    "method", "input_size", "attention", "global_branch", "width", "blocks", "global_blocks",
+    "head", "reduction", "dbam_kernel", "mcb_order",
+)  # fmt: skip
+
+
+def run_teacher(cfg: Config, faces: FaceSet) -> Run:
+    """The finished teacher that ``cfg`` means: a network on high-resolution faces."""
+    return _finished(Run.open(cfg.teacher(), "teacher"), faces, teacher_run=None)
+
+
+def run_student(cfg: Config, faces: FaceSet) -> Run:
+    """The finished student that ``cfg`` means, distilled from its teacher if ``kd_weight`` > 0."""
+    teacher_run = find_teacher(cfg, faces) if cfg.kd_weight else None
+    return _finished(open_student(cfg, teacher_run), faces, teacher_run=teacher_run)
+
+
+def open_student(cfg: Config, teacher_run: Run | None = None) -> Run:
+    """The student's run; a teacher other than its parameters imply counts into the hash."""
+    implied = Run.open(cfg.teacher(), "teacher")
+    if teacher_run is None or teacher_run.id == implied.id:
+        return Run.open(cfg, "student")
+    return Run.open(cfg, "student", teacher=teacher_run.id)
+
+
+def find_teacher(cfg: Config, faces: FaceSet) -> Run:
+    """The finished teacher of a student: ``teacher_run``, or found by the hash of its parameters.
+
+    Raises:
+        InputError: where there are no maps to distil, the teacher is not finished (the message is
+            the command that makes it), or is of another architecture or data set.
+    """
+    if cfg.attention == "none":
+        raise InputError(
+            f"parameter kd_weight = {cfg.kd_weight:g}: attention = 'none' has no maps to distil; "
+            "set kd_weight = 0 or attention = 'dbam'"
+        )
+    if not cfg.teacher_run:
+        run = Run.open(cfg.teacher(), "teacher")
+        if not run.is_done:
+            raise InputError(
+                f"the teacher {run.id} is {run.state}; train it first with: {_command(cfg)}"
+            )
+    else:
+        folder = resolve(cfg.teacher_run)
+        facts = read_facts(folder)
+        if facts["stage"] != "teacher":
+            raise InputError(f"teacher_run = {cfg.teacher_run}: is a {facts['stage']}, no teacher")
+        run = Run(Config.make(**facts["config"]), "teacher", folder)
+    facts = run.facts()
+    ours, theirs = cfg.model_dump(mode="json"), facts["config"]
+    wrong = [n for n in ("dataset", *ARCHITECTURE) if ours[n] != theirs.get(n)]
+    if wrong:
+        listed = ", ".join(f"{n} = {theirs.get(n)} (expected {ours[n]})" for n in wrong)
+        raise InputError(
+            f"teacher {run.id}: does not fit this student: {listed}; give both the same values or "
+            "name another teacher_run"
+        )
+    _check_data(run, facts, faces)
+    return run
+
+
+def _command(cfg: Config) -> str:
+    values = json.dumps(cfg.teacher().scientific() | {"data_root": cfg.data_root})
+    return f"papermill notebooks/02_teacher.ipynb outputs/02_teacher.ipynb -y '{values}'"
+
+
+def _finished(run: Run, faces: FaceSet, *, teacher_run: Run | None) -> Run:
+    if run.cfg.force or not run.is_done:
+        with run.lock():
+            # another process may have finished it between the two looks
+            if run.cfg.force or not run.is_done:
+                _make(run, faces, teacher_run)
+                return run
+    run.warn_if_other_code()
+    _check_data(run, run.facts(), faces)
+    return run
+
+
+def _make(run: Run, faces: FaceSet, teacher_run: Run | None) -> None:
+    if run.is_done:
+        discard(run)
+    model = initial_model(run.cfg, len(faces.classes))
+    teacher = load_model(teacher_run) if teacher_run else None
+    fit(run, model, faces, teacher=teacher)
+    _evaluate(run, model, faces, teacher_run)
+
+
+def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | None) -> None:
+    """Reads the test split, once, and writes the record."""
+    cfg, state = run.cfg, load_checkpoint(run.folder, run.id)
+    assert state is not None  # fit has just written it
+    predictions = predict(model, faces, cfg, run.stage)
+    save_predictions(run.folder / "predictions.parquet", predictions)
+    last_epoch = initial_model(cfg, len(faces.classes))
+    last_epoch.load_state_dict(state["average"] or state["model"])
+    last = predict(last_epoch, faces, cfg, run.stage)
+    blocks = sum(cfg.blocks) if cfg.attention != "none" else 0
+    run.finish(
+        classes=faces.classes,
+        metrics=report(predictions, resamples=cfg.resamples),
+        selection={
+            "by": cfg.select,
+            "epoch": cfg.epochs if cfg.select == "last" else state["best"]["epoch"],
+            "accuracy_of_last_epoch": float((last["label"] == last["predicted"]).mean()),
+        },
+        validation={
+            "best_epoch": state["best"]["epoch"],
+            "best_accuracy": state["history"][state["best"]["epoch"] - 1]["validation_accuracy"],
+            "last_accuracy": state["history"][-1]["validation_accuracy"],
+        },
+        distillation={
+            "teacher": teacher_run.id if teacher_run else None,
+            # sum over blocks makes the weight grow with their number (design of the presets)
+            "kd_weight_x_blocks": cfg.kd_weight
+            * (blocks if cfg.kd_reduction == "sum" else 1)
+            * bool(teacher_run),
+        },
+        data={
+            "fingerprint": faces.fingerprint,
+            "counts": faces.counts().to_dict(),
+            "duplicates": int(faces.duplicate.sum()),
+        },
+        complexity=complexity(model.cpu().float(), cfg.input_size),
+        revision=state["sessions"][-1]["revision"],
+        sessions=state["sessions"],
+        wall_seconds=sum(s["seconds"] for s in state["sessions"]),
+    )
+
+
+def _check_data(run: Run, facts: dict[str, Any], faces: FaceSet) -> None:
+    made = facts["data"]["fingerprint"]
+    if made != faces.fingerprint:
+        raise InputError(
+            f"{run.id}: was made from other data (fingerprint {made[:8]}, here "
+            f"{faces.fingerprint[:8]}); restore that data set, or set force = True to make the run again"
+        )
+
+
+def history(run: Run) -> pd.DataFrame:
+    """One row an epoch: loss terms, accuracies, learning rate, seconds."""
+    path = run.folder / "history.jsonl"
+    try:
+        return pd.read_json(path, orient="records", lines=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a history ({error})") from None

@@ -1,0 +1,344 @@
+"""The record of a run: its folder, its lock, where it came from, and the index of all runs.
+
+A run lies in ``<out_root>/<dataset>/<stage>/<name>-s<seed>-<hash>/`` or, once published, in
+``outputs/published/<dataset>/<stage>/...``. ``run.json`` is written last and atomically: a folder
+without it is an unfinished run, whatever else it holds.
+"""
+
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from gmelib.config import PROJECT_ROOT, Config, InputError
+
+PUBLISHED = PROJECT_ROOT / "outputs" / "published"
+MIME = "application/vnd.gmelib.run+json"  # tells gmelib.run which folder a notebook worked on
+PACKAGES = (
+    "gmelib", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "captum", "pillow",
+    "papermill", "pydantic",
+)  # fmt: skip
+HEARTBEAT = 20  # seconds between signs of life of a lock's owner
+LOCK_TIMEOUT = 300  # seconds without one after which an owner on another machine counts as dead
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that it is either whole or not there; :class:`InputError` if it cannot."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); expected a writable folder with "
+        "free space; free some or set out_root to another folder, then start again: finished "
+        "epochs are kept"
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined figure is null."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+# -- provenance -----------------------------------------------------------------------------------
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def code_revision() -> dict[str, Any]:
+    """Git commit and whether the code differs from it; nulls where git or its folder is absent."""
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *args], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--", "gmelib", "notebooks", "params")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+# -- a run's folder -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's configuration, stage (``teacher``, ``student``, ...) and folder."""
+
+    cfg: Config
+    stage: str
+    folder: Path
+
+    @classmethod
+    def open(cls, cfg: Config, stage: str, **parents: str) -> "Run":
+        """The run that these parameters mean: finished, broken or not yet begun.
+
+        A finished one is also looked for under outputs/published/. ``parents`` (such as an
+        explicitly named teacher) count into the hash.
+        """
+        name = f"{_readable_name(cfg, stage)}-s{cfg.seed}-{cfg.digest(stage, **parents)}"
+        place = Path(cfg.dataset) / stage / name
+        own = cls(cfg, stage, cfg.path("out_root") / place)
+        published = cls(cfg, stage, PUBLISHED / place)
+        return published if published.is_done and not own.is_done and not cfg.force else own
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.folder / "last.pt").is_file()
+
+    @property
+    def state(self) -> str:
+        return "done" if self.is_done else "broken" if self.is_begun else "missing"
+
+    @property
+    def label(self) -> str:
+        """The folder as a person would type it: relative to the project where it lies inside."""
+        try:
+            return str(self.folder.relative_to(PROJECT_ROOT))
+        except ValueError:
+            return str(self.folder)
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says; :class:`InputError` where the run is not finished."""
+        return read_facts(self.folder)
+
+    def finish(self, **facts: Any) -> None:
+        """Writes run.json, the only sign that a run is finished."""
+        write_json(
+            self.folder / "run.json",
+            {
+                "run": self.id,
+                "dataset": self.cfg.dataset,
+                "stage": self.stage,
+                "config": self.cfg.model_dump(mode="json", exclude=PRIVATE),
+                "finished": now(),
+                "versions": versions(),
+            }
+            | facts,
+        )
+
+    def warn_if_other_code(self) -> None:
+        """Says so when the code that made a finished run is not the code that reads it."""
+        made, here = self.facts().get("revision", {}).get("commit"), code_revision()["commit"]
+        if made and here and made != here:
+            warnings.warn(
+                f"{self.id} was made by code revision {made[:8]}, this is {here[:8]}; "
+                "set force = True to make it again",
+                stacklevel=2,
+            )
+
+    def announce(self) -> None:
+        """Shows the run's folder in a notebook and leaves it there for ``gmelib.run`` to read."""
+        from IPython.display import display
+
+        text = f"run folder: {self.label}"
+        display({"text/plain": text, MIME: {"run_dir": str(self.folder)}}, raw=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process (JupyterLab, papermill, a batch) out of the folder meanwhile.
+
+        Raises:
+            InputError: if a living process holds it, or if the folder cannot be written.
+        """
+        path = self.folder / "lock.json"
+        if path in _held:  # by a caller further up
+            yield
+            return
+        stop = threading.Event()
+        _take(path)
+        _held.add(path)
+        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            beat.join()
+            _held.discard(path)
+            path.unlink(missing_ok=True)
+
+
+# These name places on one machine, and a record is read on others.
+PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force"}
+
+
+def _readable_name(cfg: Config, stage: str) -> str:
+    parts = [cfg.method]
+    if cfg.attention != "dbam":
+        parts.append(cfg.attention)
+    if not cfg.global_branch:
+        parts.append("local")
+    if stage == "student":
+        parts += [f"{cfg.lr_size}px", f"kd{cfg.kd_weight:g}" if cfg.kd_weight else "nokd"]
+    elif stage == "data":
+        parts = [f"{cfg.lr_size}px", cfg.kernel]
+    return "-".join(parts)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: holds no run.json, so it is no finished run; start its notebook again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not readable as a run record ({error}); restore it or delete the folder"
+        ) from None
+
+
+# -- lock -----------------------------------------------------------------------------------------
+
+_held: set[Path] = set()  # locks of this process
+
+
+def _take(path: Path) -> None:
+    me = psutil.Process()
+    owner = {
+        "pid": me.pid,
+        "started": me.create_time(),
+        "host": socket.gethostname(),
+        "since": now(),
+    }
+    for _ in range(3):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            _release_if_dead(path)
+            continue
+        except OSError as error:
+            raise unwritable(path, error) from error
+        with os.fdopen(handle, "w") as file:
+            json.dump(owner, file)
+        return
+    raise InputError(f"{path}: another process took this run at the same time; start again later")
+
+
+def _release_if_dead(path: Path) -> None:
+    try:
+        owner = json.loads(path.read_text())
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return  # released meanwhile
+    except ValueError:
+        owner, age = {}, time.time() - path.stat().st_mtime  # killed while it wrote the lock
+    if _is_alive(owner, age):
+        raise InputError(
+            f"{path.parent.name}: process {owner.get('pid')} on {owner.get('host')} works on this "
+            f"run since {owner.get('since')}; wait for it, stop it, or change a parameter"
+        )
+    grave = path.with_name(f".lock.{os.getpid()}.{time.time_ns()}")
+    try:
+        os.rename(path, grave)  # one of several takers wins; the others try again
+        grave.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+
+
+def _is_alive(owner: dict[str, Any], age: float) -> bool:
+    if owner.get("host") != socket.gethostname():
+        return age < (LOCK_TIMEOUT if owner else HEARTBEAT)
+    try:
+        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
+def _beat(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT):
+        try:
+            os.utime(path)
+        except OSError:
+            return
+
+
+# -- all runs -------------------------------------------------------------------------------------
+
+
+def load_runs(out_root: str | Path = "outputs") -> pd.DataFrame:
+    """Every finished run under ``out_root`` and outputs/published/, one a row.
+
+    Columns: run, dataset, stage, folder, published, every parameter, and the test metrics as
+    ``accuracy``, ... (all test faces) and ``accuracy_without_duplicates``, ... A run that lies in
+    both places is listed once, as published.
+    """
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for root, is_published in ((PROJECT_ROOT / out_root, False), (PUBLISHED, True)):
+        for path in sorted(root.glob("*/*/*/run.json")):
+            if not is_published and PUBLISHED in path.parents:
+                continue
+            facts = read_facts(path.parent)
+            row = {"run": facts["run"], "dataset": facts["dataset"], "stage": facts["stage"]}
+            key = (row["dataset"], row["stage"], row["run"])
+            row |= {"folder": path.parent, "published": is_published} | facts["config"]
+            for scope, suffix in (("all", ""), ("without_duplicates", "_without_duplicates")):
+                for metric, value in facts.get("metrics", {}).get(scope, {}).items():
+                    row[metric + suffix] = value["value"]
+            rows[key] = row
+    return pd.DataFrame(list(rows.values()))

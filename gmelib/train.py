@@ -1,0 +1,312 @@
+"""One training loop for teacher and student (paper 4.1): :func:`fit`.
+
+Random numbers of an epoch come from (seed, epoch) alone, so a run that is killed at any moment and
+started again ends with the same weights as one that never stopped (bit-exact on a CPU with an equal
+number of threads).
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from gmelib.batches import (
+    augment,
+    channels_last,
+    epoch_batches,
+    epoch_seed,
+    make_view,
+    predict_logits,
+    train_indices,
+)
+from gmelib.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from gmelib.compute import autocast, device_name, pick_device, pick_precision, reproducible
+from gmelib.config import Config, InputError
+from gmelib.data import FaceSet
+from gmelib.losses import distillation_loss
+from gmelib.methods import build_model
+from gmelib.model import Output
+from gmelib.record import Run, code_revision, now, write_atomic, write_json
+
+CHECK_EVERY = 25  # steps between looks at the loss; a look makes a GPU wait
+
+
+class DivergedError(InputError):
+    """The loss is no longer a finite number."""
+
+
+def initial_model(cfg: Config, classes: int) -> nn.Module:
+    """A fresh network whose random weights depend on ``cfg.seed`` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(cfg.seed)
+        return build_model(cfg, classes)
+
+
+def learning_rate_at(cfg: Config, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step (from 0); a pure function, so resuming needs no state.
+
+    ``step``: x decay every decay_every epochs (4.1). ``cosine``: to 0 over all epochs.
+    ``onecycle``: from a 25th up to ``learning_rate`` over the first 30 %, then down to 0, both
+    along a cosine (Smith and Topin 2018).
+    """
+    if cfg.schedule == "step":
+        return cfg.learning_rate * cfg.decay ** (step // steps_per_epoch // cfg.decay_every)
+    progress = step / (cfg.epochs * steps_per_epoch)
+    if cfg.schedule == "cosine":
+        return cfg.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+    if progress < 0.3:
+        start = cfg.learning_rate / 25
+        return start + (cfg.learning_rate - start) * (1 - math.cos(math.pi * progress / 0.3)) / 2
+    return cfg.learning_rate * (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
+
+
+class Trainer:
+    """The state of a training run: network, optimizer, averaged weights, history, best epoch."""
+
+    def __init__(self, run: Run, model: nn.Module, faces: FaceSet, teacher: nn.Module | None):
+        cfg = self.cfg = run.cfg
+        self.run, self.faces = run, faces
+        self.device = pick_device(cfg.device)
+        self.dtype = pick_precision(cfg.precision, self.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.network = torch.compile(self.model) if cfg.compile else self.model
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.to(self.device, memory_format=torch.channels_last).eval()
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), cfg.learning_rate, cfg.momentum, weight_decay=cfg.weight_decay
+        )
+        self.average = None
+        if cfg.ema:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema))
+        self.view, self.teacher_view = make_view(cfg, run.stage), make_view(cfg, "teacher")
+        self.indices = train_indices(cfg, faces)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "model": {}}
+        self.sessions: list[dict[str, Any]] = []
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated: the averaged one where ``ema`` is on."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "run": self.run.id,
+            "data": self.faces.fingerprint,
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+            "best": self.best,
+            "history": self.history,
+            "sessions": self.sessions,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on where a checkpoint stands; :class:`InputError` if it is of other data."""
+        if state["data"] != self.faces.fingerprint:
+            raise InputError(
+                f"{self.run.folder / 'last.pt'}: was trained on other data (fingerprint "
+                f"{state['data'][:8]}, here {self.faces.fingerprint[:8]}); restore that data set, "
+                "or delete the folder to train the run again"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.module.load_state_dict(state["average"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{self.run.folder / 'last.pt'}: does not fit this network "
+                f"({str(error).splitlines()[0]}); set force = True to train the run again"
+            ) from None
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.history, self.sessions = state["history"], state["sessions"]
+
+    def begin_session(self) -> None:
+        self.sessions.append(
+            {
+                "started": now(),
+                "revision": code_revision(),
+                "device": device_name(self.device),
+                "threads": torch.get_num_threads(),
+                "precision": str(self.dtype).removeprefix("torch."),
+                "torch": str(torch.__version__),  # plain, or weights_only refuses it
+                "first_epoch": self.epoch + 1,
+                "seconds": 0.0,
+            }
+        )
+
+    def train_epoch(self, on_step: Callable[[int], None]) -> dict[str, float]:
+        """One pass over the training faces; returns the means of all loss terms."""
+        cfg = self.cfg
+        torch.manual_seed(epoch_seed(cfg.seed, self.epoch))  # dropout
+        batches = epoch_batches(cfg, self.indices, self.epoch)
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        self.model.train()
+        seen = 0
+        for number, (index, flips, shifts) in enumerate(batches):
+            step = (self.epoch - 1) * len(batches) + number
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate_at(cfg, step, len(batches))
+            images, labels = self.faces.images[index], self.faces.labels[index].to(self.device)
+            terms = self.step(augment(images, flips, shifts).to(self.device), labels)
+            for name, value in terms.items():
+                sums[name] += value.detach() * len(index)
+            seen += len(index)
+            if (number + 1) % CHECK_EVERY == 0 or number + 1 == len(batches):
+                self.check_finite(sums["loss"], step)
+            on_step(len(index))
+        return {name: float(value) / seen for name, value in sums.items()} | {
+            "learning_rate": self.optimizer.param_groups[0]["lr"]
+        }
+
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Forward, backward and update on one batch of augmented native faces."""
+        cfg = self.cfg
+        with autocast(self.device, self.dtype):
+            output: Output = self.network(channels_last(self.view(images)))
+            guide = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    guide = self.teacher(channels_last(self.teacher_view(images)))
+        terms = distillation_loss(
+            student=output,
+            labels=labels,
+            teacher=guide,
+            kd_weight=cfg.kd_weight,
+            kd_reduction=cfg.kd_reduction,
+            kd_maps=cfg.kd_maps,
+            label_smoothing=cfg.label_smoothing,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        terms["train_accuracy"] = (output.logits.argmax(1) == labels).float().mean()
+        return terms
+
+    def check_finite(self, loss: Tensor, step: int) -> None:
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"{self.run.id}: the loss is not finite in epoch {self.epoch} (step {step}); "
+                f"the checkpoint of epoch {self.epoch - 1} is kept. Lower learning_rate "
+                f"({self.cfg.learning_rate:g}) or kd_weight ({self.cfg.kd_weight:g})"
+            )
+
+    def validate(self, split: str) -> dict[str, float]:
+        """Accuracy and cross-entropy on a split, without flip averaging."""
+        index = self.faces.indices(split)
+        logits = predict_logits(
+            self.evaluated, self.faces.images[index], self.view, dtype=self.dtype
+        )
+        labels = self.faces.labels[index]
+        return {
+            f"{split}_accuracy": float((logits.argmax(1) == labels).double().mean()),
+            f"{split}_loss": float(nn.functional.cross_entropy(logits, labels)),
+        }
+
+
+def fit(
+    run: Run, model: nn.Module, faces: FaceSet, *, teacher: nn.Module | None = None
+) -> pd.DataFrame:
+    """Trains ``model`` into the run's folder, from its last checkpoint if there is one.
+
+    Writes ``last.pt`` after every epoch, ``history.jsonl``, and at the end ``model.safetensors``
+    with the weights of the epoch that ``select`` names. ``model`` ends with those weights.
+
+    Args:
+        run: its stage decides what the network sees: ``teacher`` HR, others LR.
+        faces: with train and validation splits.
+        teacher: a frozen network for distillation, keyword-only because it is of the student's
+            own class; its weights and buffers never change.
+
+    Returns:
+        The history: one row an epoch with every loss term, accuracies and seconds.
+
+    Raises:
+        DivergedError: if the loss stops being finite; the last good checkpoint stays.
+        InputError: if the folder is locked, not writable, or holds a foreign checkpoint.
+    """
+    cfg = run.cfg
+    with run.lock(), reproducible(cfg):
+        trainer = Trainer(run, model, faces, teacher)
+        state = load_checkpoint(run.folder, run.id)
+        if state is not None:
+            trainer.resume(state)
+        if trainer.epoch < cfg.epochs:
+            trainer.begin_session()
+            _run_epochs(trainer)
+        _write_history(trainer)
+        chosen = trainer.model.state_dict() if cfg.select == "last" else trainer.best["model"]
+        if cfg.select == "last" and trainer.average is not None:
+            chosen = trainer.average.module.state_dict()
+        model.load_state_dict(chosen)
+        save_weights(run.folder / "model.safetensors", model, cfg, faces.classes)
+    return pd.DataFrame(trainer.history)
+
+
+def _run_epochs(trainer: Trainer) -> None:
+    cfg, run = trainer.cfg, trainer.run
+    splits = ("validation", "test") if cfg.select == "test" else ("validation",)
+    total = cfg.epochs * len(trainer.indices)
+    bar = tqdm(
+        total=total,
+        initial=trainer.epoch * len(trainer.indices),
+        desc=run.id,
+        unit="face",
+        unit_scale=True,
+        mininterval=10 if cfg.batch else 1,
+    )
+    with bar:
+        while trainer.epoch < cfg.epochs:
+            started = time.perf_counter()
+            trainer.epoch += 1
+            row: dict[str, float] = {"epoch": trainer.epoch} | trainer.train_epoch(bar.update)
+            for split in splits:
+                row |= trainer.validate(split)
+            row["seconds"] = time.perf_counter() - started
+            trainer.sessions[-1]["seconds"] += row["seconds"]
+            trainer.history.append(row)
+            _remember_best(trainer, row[f"{splits[-1]}_accuracy"])
+            save_checkpoint(run.folder, trainer.state())
+            _write_history(trainer)
+            bar.write(_epoch_line(row, cfg.epochs))
+
+
+def _remember_best(trainer: Trainer, accuracy: float) -> None:
+    if accuracy > trainer.best["accuracy"]:
+        weights = {n: t.detach().cpu().clone() for n, t in trainer.evaluated.state_dict().items()}
+        trainer.best = {"epoch": trainer.epoch, "accuracy": accuracy, "model": weights}
+
+
+def _write_history(trainer: Trainer) -> None:
+    lines = pd.DataFrame(trainer.history).to_json(orient="records", lines=True)
+    write_atomic(trainer.run.folder / "history.jsonl", lines.encode())
+    write_json(
+        trainer.run.folder / "training.json",
+        {
+            "epoch": trainer.epoch,
+            "best_epoch": trainer.best["epoch"],
+            "sessions": trainer.sessions,
+        },
+    )
+
+
+def _epoch_line(row: dict[str, float], epochs: int) -> str:
+    kd = f", kd {row['kd']:.3f}" if "kd" in row else ""
+    return (
+        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f} (ce {row['ce']:.3f}{kd}), "
+        f"train {row['train_accuracy']:.1%}, validation {row['validation_accuracy']:.1%}, "
+        f"{row['seconds']:.0f} s"
+    )
