@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from gmelib.config import Config, InputError
+from gmelib.config import PRIVATE, Config, InputError
 from gmelib.methods import build_model
-from gmelib.record import PRIVATE, Run, write_atomic
+from gmelib.record import Run, write_atomic
 
 KEYS = {"run", "data", "epoch", "model", "optimizer", "average", "best", "history", "sessions"}
 

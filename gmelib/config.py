@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -45,8 +46,8 @@ class Config(BaseModel):
         "synthetic", description="synthetic (drawn faces), fer2013, ferplus or folder",
         **_group("data"))
     data_root: str = Field("data", description="folder that holds the data sets, from project root")
-    folder_name: str = Field("faces", description="dataset=folder: sub-folder of data_root")
-    face_size: int = Field(0, ge=0, le=1024, description="folder: resize faces to it, px; 0 = no")
+    folder_name: str = Field("faces", description="folder: sub-folder of data_root")
+    face_size: int = Field(0, ge=0, le=1024, description="folder: resize faces to it, px; 0: as is")
     val_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="share of train held out where there is no validation split")
     ferplus_rule: Literal["majority"] = Field(
@@ -64,7 +65,7 @@ class Config(BaseModel):
     kernel: Literal["bicubic", "bilinear", "lanczos", "box", "nearest"] = Field(
         "bicubic", description="downsampling and restoring kernel (4.1: bicubic)")
     blur_sigma: float = Field(
-        1.0, ge=0, le=10, description="Gaussian blur after restoring, px; 0 = off (3.1)")
+        1.0, ge=0, le=10, description="Gaussian blur after restoring, px; 0 is off (3.1)")
 
     method: Literal["gmenet"] = Field("gmenet", description="network", **_group("network"))
     attention: Literal["dbam", "cbam", "none"] = Field("dbam", description="attention of the MABs")
@@ -80,7 +81,7 @@ class Config(BaseModel):
     dropout: float = Field(0.4, ge=0, lt=1, description="before the classifier")
 
     kd_weight: float = Field(
-        5.0, ge=0, description="lambda of eq. 13; 0 = no distillation", **_group("distillation"))
+        5.0, ge=0, description="lambda of eq. 13; 0 is no distillation", **_group("distillation"))
     kd_reduction: Literal["sum", "mean"] = Field("sum", description="eq. 11 over the blocks")
     kd_maps: Literal["logit", "sigmoid"] = Field(
         "logit", description="maps compared before or after the sigmoid (eqs 9-10: before)")
@@ -97,10 +98,10 @@ class Config(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the cross-entropy")
     flip: bool = Field(True, description="random horizontal flip, the same for HR and LR")
     shift: int = Field(0, ge=0, description="random shift, native px, same for HR and LR")
-    ema: float = Field(0.0, ge=0, lt=1, description="weight average's decay per step; 0 = off")
+    ema: float = Field(0.0, ge=0, lt=1, description="weight average's decay per step; 0 is off")
     seed: int = Field(0, ge=0, description="of initialization, order, augmentation, dropout")
     deterministic: bool = Field(True, description="deterministic algorithms, or a warning")
-    limit_train: int = Field(0, ge=0, description="use so many training faces only; 0 = all")
+    limit_train: int = Field(0, ge=0, description="use so many training faces only; 0 is all")
 
     select: Literal["validation", "last", "test"] = Field(
         "validation", description="epoch that is evaluated; test repeats the field's habit, marked",
@@ -110,11 +111,11 @@ class Config(BaseModel):
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **_group("machine"))
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto = bfloat16 on a GPU that has it, float32 on a CPU")
+        "auto", description="auto is bfloat16 on a GPU that has it, float32 on a CPU")
     compile: bool = Field(False, description="torch.compile; pays on long runs")
-    num_threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's choice")
+    num_threads: int = Field(0, ge=0, description="CPU threads; 0 is torch's choice")
     out_root: str = Field("outputs", description="folder of the runs, from project root")
-    teacher_run: str = Field("", description="run folder of the teacher; empty = found by its hash")
+    teacher_run: str = Field("", description="run folder of the teacher; empty: found by its hash")
     faces_shown: Literal["dataset", "drawn"] = Field(
         "dataset", description="faces in figures; drawn for reports that are published")
     export: Literal["none", "npz", "png"] = Field(
@@ -176,6 +177,12 @@ class Config(BaseModel):
         changed = {n: v for n, v in given.items() if _plain(v) != _plain(defaults[n])}
         return cls.load(*given["overlays"], **changed)
 
+    def overview(self) -> pd.DataFrame:
+        """The parameters that differ from their defaults, to be shown at the top of a notebook."""
+        values, defaults = self.model_dump(exclude=PRIVATE), type(self)().model_dump()
+        changed = {n: str(v) for n, v in values.items() if v != defaults[n]}
+        return pd.DataFrame({"value": changed, "default": {n: str(defaults[n]) for n in changed}})
+
     def replace(self, **changes: Any) -> Self:
         """A checked copy with some fields changed."""
         return type(self).make(**(self.model_dump() | changes))
@@ -189,6 +196,11 @@ class Config(BaseModel):
         """
         defaults = type(self)().model_dump()
         return self.replace(**{name: defaults[name] for name in STUDENT_ONLY})
+
+    def data(self) -> Self:
+        """Only what decides the low-resolution data set; all else at its default."""
+        kept = {*DATASET_ONLY.get(self.dataset, ()), *DATA, *PLUMBING}
+        return self.make(**{n: v for n, v in self.model_dump().items() if n in kept})
 
     def scientific(self) -> dict[str, Any]:
         """The fields that decide a run's figures, where they differ from their defaults."""
@@ -226,9 +238,12 @@ PLUMBING = (
     "data_root", "device", "num_threads", "out_root", "teacher_run", "faces_shown", "export",
     "overlays", "force", "batch", "resamples", "compile",
 )  # fmt: skip
+# These name places on one machine, or say how a run was started; a record is read on others.
+PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force"}
 STUDENT_ONLY = (
     "lr_size", "kernel", "blur_sigma", "kd_weight", "kd_reduction", "kd_maps", "teacher_run",
 )  # fmt: skip
+DATA = ("dataset", "input_size", "lr_size", "kernel", "blur_sigma", "limit_train")
 DATASET_ONLY = {
     "synthetic": ("drawn_size", "drawn_train", "drawn_validation", "drawn_test", "drawn_contempt"),
     "ferplus": ("ferplus_rule",),
@@ -287,7 +302,10 @@ def _is_interactive(namespace: Mapping[str, Any]) -> bool:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=0.0)[0]
-    return f"unknown parameter {name!r}: did you mean {near!r}? (README lists all parameters)"
+    return (
+        f"unknown parameter {name!r}: did you mean {near!r}? "
+        "(papermill --help-notebook notebooks/02_teacher.ipynb lists all)"
+    )
 
 
 def _one_line(error: Any) -> str:

@@ -128,6 +128,21 @@ def low_resolution_view(
     return normalize(restore(low, input_size, kernel=kernel, blur_sigma=blur_sigma))
 
 
+def psnr(
+    images: Tensor, input_size: int, lr_size: int, kernel: str = "bicubic", blur_sigma: float = 1.0
+) -> float:
+    """How close restored faces are to the full ones: peak signal-to-noise ratio in dB.
+
+    images: native faces (N, C, H, W) uint8. The squared error is averaged over all faces, 255 is
+    the peak; higher is closer. Infinite for equal images.
+    """
+    full = resize(images, input_size).to(torch.float32)
+    low = to_low_resolution(images, lr_size, kernel=kernel)
+    restored = restore(low, input_size, kernel=kernel, blur_sigma=blur_sigma)
+    error = float((full - restored).square().mean())
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

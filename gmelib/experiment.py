@@ -11,7 +11,7 @@ from gmelib.config import Config, InputError, resolve
 from gmelib.data import FaceSet
 from gmelib.evaluate import complexity, predict, save_predictions
 from gmelib.metrics import report
-from gmelib.record import Run, read_facts
+from gmelib.record import PUBLISHED, Run, read_facts
 from gmelib.train import fit, initial_model
 
 ARCHITECTURE = (
@@ -32,11 +32,54 @@ def run_student(cfg: Config, faces: FaceSet) -> Run:
 
 
 def open_student(cfg: Config, teacher_run: Run | None = None) -> Run:
-    """The student's run; a teacher other than its parameters imply counts into the hash."""
+    """The student's run; its hash counts a teacher that its parameters do not imply."""
     implied = Run.open(cfg.teacher(), "teacher")
     if teacher_run is None or teacher_run.id == implied.id:
         return Run.open(cfg, "student")
     return Run.open(cfg, "student", teacher=teacher_run.id)
+
+
+def teacher_of(student_run: Run) -> Run:
+    """The finished teacher that a student was distilled from, or would have been.
+
+    Looked for beside the student, in its outputs folder or among the published runs.
+
+    Raises:
+        InputError: if it is not there.
+    """
+    cfg = student_run.cfg.teacher()
+    name = student_run.facts()["distillation"]["teacher"] or Run.open(cfg, "teacher").id
+    roots = (cfg.path("out_root"), PUBLISHED)
+    places = [student_run.folder.parents[1], *(root / cfg.dataset for root in roots)]
+    for place in places:
+        run = Run(cfg, "teacher", place / "teacher" / name)
+        if run.is_done:
+            return run
+    raise InputError(
+        f"{student_run.id}: its teacher {name} is not here; expected it in "
+        f"{places[0] / 'teacher'}; copy it there, or train it with 02_teacher"
+    )
+
+
+def teacher_beside(student_run: Run) -> dict[str, Run]:
+    """The teacher to compare a student with, under its name; empty if it is not finished."""
+    try:
+        return {"teacher (HR)": teacher_of(student_run)}
+    except InputError:
+        return {}
+
+
+def without_distillation(cfg: Config) -> dict[str, Run]:
+    """The same student without distillation, under its name; empty if it is not finished."""
+    run = Run.open(cfg.replace(kd_weight=0.0), "student")
+    return {"student without KD": run} if cfg.kd_weight and run.is_done else {}
+
+
+def attention_run(student_run: Run) -> Run:
+    """Where the attention report of a student lies."""
+    cfg = student_run.cfg
+    folder = cfg.path("out_root") / cfg.dataset / "attention" / student_run.id
+    return Run(cfg, "attention", folder)
 
 
 def find_teacher(cfg: Config, faces: FaceSet) -> Run:
@@ -88,7 +131,7 @@ def _finished(run: Run, faces: FaceSet, *, teacher_run: Run | None) -> Run:
             if run.cfg.force or not run.is_done:
                 _make(run, faces, teacher_run)
                 return run
-    run.warn_if_other_code()
+    run.note_other_code()
     _check_data(run, run.facts(), faces)
     return run
 
@@ -149,7 +192,8 @@ def _check_data(run: Run, facts: dict[str, Any], faces: FaceSet) -> None:
     if made != faces.fingerprint:
         raise InputError(
             f"{run.id}: was made from other data (fingerprint {made[:8]}, here "
-            f"{faces.fingerprint[:8]}); restore that data set, or set force = True to make the run again"
+            f"{faces.fingerprint[:8]}); restore that data set, or set force = True "
+            "to make the run again"
         )
 
 

@@ -5,6 +5,7 @@ A run lies in ``<out_root>/<dataset>/<stage>/<name>-s<seed>-<hash>/`` or, once p
 without it is an unfinished run, whatever else it holds.
 """
 
+import io
 import json
 import math
 import os
@@ -13,7 +14,6 @@ import socket
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from gmelib.config import PROJECT_ROOT, Config, InputError
+from gmelib.config import PRIVATE, PROJECT_ROOT, Config, InputError
 
 PUBLISHED = PROJECT_ROOT / "outputs" / "published"
 MIME = "application/vnd.gmelib.run+json"  # tells gmelib.run which folder a notebook worked on
@@ -174,20 +174,27 @@ class Run:
                 "stage": self.stage,
                 "config": self.cfg.model_dump(mode="json", exclude=PRIVATE),
                 "finished": now(),
+                "revision": code_revision(),
                 "versions": versions(),
             }
             | facts,
         )
 
-    def warn_if_other_code(self) -> None:
+    def note_other_code(self) -> None:
         """Says so when the code that made a finished run is not the code that reads it."""
-        made, here = self.facts().get("revision", {}).get("commit"), code_revision()["commit"]
+        made, here = self.facts()["revision"]["commit"], code_revision()["commit"]
         if made and here and made != here:
-            warnings.warn(
-                f"{self.id} was made by code revision {made[:8]}, this is {here[:8]}; "
-                "set force = True to make it again",
-                stacklevel=2,
+            print(
+                f"note: {self.id} was made by code revision {made[:8]}, this is {here[:8]}; "
+                "force = True makes it again"
             )
+
+    def save_figure(self, figure: Any, name: str) -> Any:
+        """Writes a figure to ``figures/<name>.png`` and gives it back, for a cell to show."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        write_atomic(self.folder / "figures" / f"{name}.png", buffer.getvalue())
+        return figure
 
     def announce(self) -> None:
         """Shows the run's folder in a notebook and leaves it there for ``gmelib.run`` to read."""
@@ -219,10 +226,6 @@ class Run:
             beat.join()
             _held.discard(path)
             path.unlink(missing_ok=True)
-
-
-# These name places on one machine, and a record is read on others.
-PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force"}
 
 
 def _readable_name(cfg: Config, stage: str) -> str:

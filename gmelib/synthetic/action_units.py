@@ -33,7 +33,7 @@ REGIONS = ("forehead", "brows", "eyes", "nose", "cheeks", "mouth", "jaw")
 AU_REGION = {
     "AU1": ("forehead", "brows"),
     "AU2": ("forehead", "brows"),
-    "AU4": ("forehead", "brows", "eyes"),
+    "AU4": ("brows", "eyes"),
     "AU5": ("eyes", "brows"),
     "AU6": ("eyes", "cheeks"),
     "AU7": ("eyes",),

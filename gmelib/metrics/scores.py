@@ -1,94 +1,19 @@
-"""Metrics of a table of predictions, with 95 % bootstrap intervals, and the paired comparison.
+"""Metrics of a table of predictions, with 95 % bootstrap intervals.
 
-The paper reports accuracy alone (4.1, Tables 1-5); the rest says what accuracy hides: FER2013 has
-one face of disgust for every sixteen of happiness. scikit-learn computes the values, numpy
-resamples the faces.
-
-A table of predictions holds one row a face: ``id``, ``split``, ``label`` and ``predicted`` (class
-numbers), ``duplicate`` (the same pixels stand in the training split), and a probability
-``p_<class>`` for every class, in class order.
+scikit-learn computes the values; the intervals come from resampled faces.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from gmelib.config import InputError
+from gmelib.metrics.predictions import checked, class_names, probabilities_of
 
 LEVEL = 95.0  # per cent, of every interval
 BINS = 15  # of the calibration error, as Guo et al. 2017
-COLUMNS = ("id", "split", "label", "predicted", "duplicate")
 CHUNK = 2**21  # faces x resamples held at once: 16 MB of weights
-
-
-class Difference(NamedTuple):
-    """Accuracy of ``a`` minus accuracy of ``b`` on the same n faces."""
-
-    value: float  # in [-1, 1]
-    low: float  # 95 % paired bootstrap interval
-    high: float
-    p_value: float  # exact McNemar test, two-sided
-    only_a: int  # faces that a alone has right
-    only_b: int  # faces that b alone has right
-    n: int
-    verdict: str
-
-
-# -- the table ------------------------------------------------------------------------------------
-
-
-def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:
-    """The classes in order, read off the ``p_<class>`` columns."""
-    return tuple(str(c).removeprefix("p_") for c in predictions.columns if str(c).startswith("p_"))
-
-
-def checked(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The same table, or :class:`InputError` saying which column or row cannot be right."""
-    missing = [name for name in COLUMNS if name not in predictions.columns]
-    classes = class_names(predictions)
-    if missing or len(classes) < 2:
-        missing += [] if len(classes) >= 2 else ["p_<class> (two at least)"]
-        raise InputError(f"predictions: no column {', '.join(missing)}; evaluate the run again")
-    if predictions.empty:
-        raise InputError("predictions: no rows; expected one for every face of the split")
-    splits = sorted(map(str, predictions["split"].unique()))
-    if len(splits) > 1:
-        raise InputError(
-            f"predictions: hold the splits {', '.join(splits)}; expected one, as in"
-            f" predictions[predictions.split == {splits[0]!r}]"
-        )
-    probabilities = _probabilities(predictions)
-    for column in ("label", "predicted"):
-        _no_bad_row(
-            ~predictions[column].isin(range(len(classes))).to_numpy(),
-            predictions,
-            f"{column}: expected a class number from 0 to {len(classes) - 1}",
-        )
-    total = probabilities.sum(1)
-    _no_bad_row(
-        ~((probabilities.min(1) >= 0) & (np.abs(total - 1) < 1e-2)),
-        predictions,
-        "p_<class>: expected probabilities that sum to 1",
-    )
-    chosen = probabilities[np.arange(len(predictions)), predictions["predicted"].to_numpy(int)]
-    _no_bad_row(
-        chosen < probabilities.max(1) - 1e-3, predictions, "predicted: not the most probable class"
-    )
-    return predictions
-
-
-def _no_bad_row(bad: np.ndarray, predictions: pd.DataFrame, message: str) -> None:
-    if bad.any():
-        first = predictions["id"].iloc[int(bad.argmax())]
-        raise InputError(f"predictions, id {first} (and {bad.sum() - 1} more): {message}")
-
-
-def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
-    columns = [f"p_{name}" for name in class_names(predictions)]
-    return predictions[columns].to_numpy(np.float64)  # (N, K)
 
 
 # -- confusion ------------------------------------------------------------------------------------
@@ -113,7 +38,7 @@ def row_normalized(counts: pd.DataFrame) -> pd.DataFrame:
 
 def _confidence_bins(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Bin number (N,) of each face's top probability, and (right - top probability) (N,)."""
-    top = _probabilities(predictions).max(1)
+    top = probabilities_of(predictions).max(1)
     right = (predictions["label"] == predictions["predicted"]).to_numpy(float)
     bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)  # (0, 1/15], (1/15, 2/15] ...
     return bins, right - top
@@ -190,7 +115,8 @@ def _from_sums(confusion: np.ndarray, gaps: np.ndarray, n: int) -> np.ndarray:
     return np.column_stack([*summary, recalls])
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of resampled values; NaN ones, undefined in their resample, are left out."""
     values = values[~np.isnan(values)]
     if not len(values):
         return np.nan, np.nan
@@ -224,7 +150,7 @@ def metrics(predictions: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) 
     # A resample carries the bins' noise twice, so its calibration error is too large on average;
     # centred on the value, the interval cannot leave it out.
     draws[:, 3] = np.maximum(draws[:, 3] - draws[:, 3].mean() + values[3], 0)
-    intervals = np.array([_interval(column) for column in draws.T])
+    intervals = np.array([percentile_interval(column) for column in draws.T])
     counts = np.bincount(predictions["label"], minlength=len(classes))
     names = ["accuracy", "balanced_accuracy", "macro_f1", "expected_calibration_error"]
     return pd.DataFrame(
@@ -240,12 +166,12 @@ def metrics(predictions: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) 
 
 def report(
     predictions: pd.DataFrame, *, resamples: int = 2000, seed: int = 0
-) -> dict[str, dict[str, Any] | None]:
+) -> dict[str, dict[str, Any]]:
     """:func:`metrics` on all faces and without those whose pixels stand in training, for run.json.
 
     Returns:
         ``{"all": {metric: {"value", "low", "high", "n"}}, "without_duplicates": ...}``; an
-        undefined value is None, and so is ``without_duplicates`` where no face would remain.
+        undefined value is None; ``without_duplicates`` is empty where no face would remain.
         :func:`from_report` turns either part back into a table.
     """
 
@@ -255,7 +181,7 @@ def report(
     clean = predictions[~checked(predictions)["duplicate"].astype(bool)]
     everything = plain(metrics(predictions, resamples=resamples, seed=seed))
     if clean.empty:
-        return {"all": everything, "without_duplicates": None}
+        return {"all": everything, "without_duplicates": {}}
     rest = plain(metrics(clean, resamples=resamples, seed=seed))
     return {"all": everything, "without_duplicates": rest}
 
@@ -265,68 +191,3 @@ def from_report(part: dict[str, dict[str, float | int | None]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(part, orient="index", columns=["value", "low", "high", "n"])
     table = table.astype({"value": float, "low": float, "high": float, "n": int})
     return table.rename_axis("metric")
-
-
-# -- comparing two runs ---------------------------------------------------------------------------
-
-
-def _aligned(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which faces (N,) each of the two has right, face by face."""
-    for name, table in (("first", a), ("second", b)):
-        if table["id"].duplicated().any():
-            twice = table["id"][table["id"].duplicated()].iloc[0]
-            raise InputError(f"{name} predictions: id {twice} stands twice; expected unique ids")
-    a, b = a.set_index("id"), b.set_index("id")
-    strangers = a.index.symmetric_difference(b.index)
-    if len(strangers):
-        raise InputError(
-            f"the two runs were not evaluated on the same faces: {len(strangers)} ids stand in one"
-            f" only, such as {strangers[0]}; compare runs of one data set and split"
-        )
-    b = b.loc[a.index]
-    other = a["label"] != b["label"]
-    if other.any():
-        raise InputError(
-            f"the two runs' labels differ for {int(other.sum())} faces, such as id"
-            f" {other.idxmax()}; compare runs of one data set and label rule"
-        )
-    right_a, right_b = (t["label"].to_numpy() == t["predicted"].to_numpy() for t in (a, b))
-    return right_a, right_b
-
-
-def paired_difference(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """Is ``a`` more accurate than ``b`` on the same faces?
-
-    Rows are matched by id. Faces are resampled in pairs; since a face counts +1, 0 or -1, that is a
-    multinomial draw of three numbers. McNemar's test is the exact (binomial) one.
-
-    Args:
-        a, b: tables of predictions of two runs on one split of one data set.
-        names: of the two runs, for the verdict.
-        resamples, seed: of the bootstrap.
-
-    Raises:
-        InputError: a table is malformed, or ids or labels of the two differ.
-    """
-    right_a, right_b = _aligned(checked(a), checked(b))
-    n = len(right_a)
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(n, np.array([only_a, only_b, n - only_a - only_b]) / n, size=resamples)
-    low, high = _interval((draws[:, 0] - draws[:, 1]) / n)
-    discordant = only_a + only_b
-    p_value = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
-    value = (only_a - only_b) / n
-    found = f"{names[0] if value > 0 else names[1]} is more accurate"
-    if low <= 0 <= high:
-        found = "no difference shown"
-    points = f"{100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-    verdict = f"{names[0]} minus {names[1]}: {points}: {found}"
-    return Difference(value, low, high, p_value, only_a, only_b, n, verdict)

@@ -1,0 +1,297 @@
+"""Runs notebooks from the command line and files what they made in their run folders.
+
+    python -m gmelib.run notebooks/02_teacher.ipynb -f params/base.yaml -f params/cpu.yaml
+    python -m gmelib.run notebooks/0[1236]*.ipynb -f params/base.yaml -p seed 1
+    python -m gmelib.run --report executed.ipynb
+
+Papermill executes, with the project root as working folder. What plain papermill leaves out is done
+here: every parameter is checked before anything starts (papermill only logs a misspelt name), and
+afterwards the executed notebook and a report.html without code lie in the run folder that the
+notebook announced (:meth:`gmelib.record.Run.announce`). Later ``-f`` files win over earlier ones,
+``-p`` over all. Exit status: 0 all done, 1 a notebook failed, 2 nothing was started, 130 stopped.
+"""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from papermill.exceptions import PapermillExecutionError
+
+from gmelib import record
+from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
+from gmelib.report import to_html
+
+UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed or killed
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook that stopped with an error: one line naming the error and the half notebook."""
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+
+def read_parameters(overlays: Sequence[str], pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Merges YAML files (later wins) and ``-p`` pairs (over all; values read as YAML would).
+
+    Raises:
+        InputError: a file is missing or is no mapping.
+    """
+    merged: dict[str, Any] = {}
+    for overlay in overlays:
+        merged |= read_yaml(_existing(overlay))
+    return merged | {name: _value(text) for name, text in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _existing(path: str) -> Path:
+    """Paths count from the working folder, else from the project root."""
+    return Path(path).resolve() if Path(path).exists() else resolve(path)
+
+
+def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters to hand to ``notebook``: the given ones, and ``batch`` where it knows that.
+
+    Raises:
+        InputError: the notebook is missing or unreadable, has no parameter of a given name, or a
+            value is one that :class:`~gmelib.config.Config` refuses.
+    """
+    if not notebook.is_file():
+        raise InputError(f"{notebook}: no such notebook; expected one of notebooks/*.ipynb")
+    try:
+        known = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # json, nbformat and papermill each have their own
+        raise InputError(
+            f"{notebook}: not readable as a notebook ({_last_line(error)}); restore it"
+        ) from None
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]!r}?" if near else "it has no parameters"
+            raise InputError(f"{notebook.name}: unknown parameter {name!r}: {hint}")
+    if set(known) <= set(Config.model_fields):
+        rest = {name: value for name, value in given.items() if name != "overlays"}
+        Config.load(*given.get("overlays", ()), **rest)
+    return dict(given) | ({"batch": True} if "batch" in known else {})
+
+
+def check_kernel(name: str) -> None:
+    """Raises :class:`InputError` unless Jupyter knows the kernel."""
+    try:
+        KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel:
+        raise InputError(
+            f"--kernel {name}: Jupyter knows no such kernel; expected python3, that of the "
+            "environment that runs this command (jupyter kernelspec list shows all)"
+        ) from None
+
+
+# -- execution ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """Kernels inherit it: gmelib importable without being installed, no debugger warnings."""
+    before = dict(os.environ)
+    paths = [str(PROJECT_ROOT), *filter(None, [before.get("PYTHONPATH")])]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def execute(
+    notebook: Path, output: Path, parameters: Mapping[str, Any], *, kernel: str = "python3"
+) -> None:
+    """Executes ``notebook`` into ``output``, which is saved cell by cell.
+
+    Raises:
+        NotebookFailed: a cell raised, or the kernel died.
+    """
+    try:
+        with _kernel_environment():
+            papermill.execute_notebook(
+                notebook,
+                output,
+                parameters=dict(parameters),
+                kernel_name=kernel,
+                cwd=PROJECT_ROOT,
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # else: TCP warnings
+            )
+    except PapermillExecutionError as error:
+        reason = f"cell [{error.exec_count}]: {error.ename}: {_last_line(error.evalue)}"
+        raise NotebookFailed(f"{notebook.name} failed in {reason}; see {_short(output)}") from error
+    except Exception as error:  # a kernel that died, a full disk: still one line
+        reason = f"{type(error).__name__}: {_last_line(error)}"
+        raise NotebookFailed(f"{notebook.name} failed: {reason}; see {_short(output)}") from error
+
+
+def run_folder(executed: nbformat.NotebookNode) -> Path | None:
+    """The run folder that an executed notebook announced last, or None."""
+    outputs = [out for cell in executed.cells for out in cell.get("outputs", ())]
+    told = [out.data[record.MIME] for out in outputs if record.MIME in out.get("data", ())]
+    return resolve(told[-1]["run_dir"]) if told else None
+
+
+def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
+    """Moves (``keep``: copies) an executed notebook into its run folder, and its report beside it.
+
+    A published run is only read, so what shows it lands at the same place under ``out_root``. A
+    notebook that announced no run gets ``out_root/<stem>/``.
+
+    Returns:
+        the report's path: ``report.html``, or ``<stem>.html`` in the folder of another notebook.
+
+    Raises:
+        InputError: the notebook is not executed to its end, or the folder cannot be written.
+    """
+    text = executed.read_text().replace(f"{PROJECT_ROOT}{os.sep}", "")  # the same on any machine
+    notebook = nbformat.reads(text, as_version=4)
+    _require_finished(notebook, executed)
+    folder = run_folder(notebook) or out_root / stem
+    if record.PUBLISHED in folder.parents:
+        folder = out_root / folder.relative_to(record.PUBLISHED)
+    report, html = _report_path(folder, stem), to_html(notebook, source=stem)
+    if "papermill" in notebook.metadata:
+        notebook.metadata.papermill.output_path = f"{stem}.ipynb"
+    record.write_atomic(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
+    record.write_atomic(report, html.encode())
+    if not keep:
+        executed.unlink()
+    return report
+
+
+def _require_finished(notebook: nbformat.NotebookNode, path: Path) -> None:
+    about = notebook.metadata.get("papermill", {})
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    is_whole = all(cell.get("execution_count") and _was_answered(cell) for cell in code)
+    has_error = any(out.output_type == "error" for out in outputs) or about.get("exception")
+    if has_error or not is_whole or (about and not about.get("end_time")):
+        raise InputError(f"{path}: not executed to its end; expected a finished notebook: run it")
+
+
+def _was_answered(cell: nbformat.NotebookNode) -> bool:
+    """False for the cell in which a kernel died: papermill counts it as completed."""
+    times = cell.metadata.get("execution", {})
+    return not times or "shell.execute_reply" in times
+
+
+def _report_path(folder: Path, stem: str) -> Path:
+    report = folder / "report.html"
+    if report.is_file() and f'name="notebook" content="{stem}"' not in report.read_text():
+        return folder / f"{stem}.html"
+    return report
+
+
+def run(
+    notebook: Path,
+    parameters: Mapping[str, Any],
+    *,
+    output: Path | None = None,
+    kernel: str = "python3",
+) -> Path:
+    """Executes one notebook with checked parameters and files it; returns the report's path.
+
+    Args:
+        output: where the executed notebook goes besides its run folder; None: nowhere.
+
+    Raises:
+        NotebookFailed: the half-executed notebook is kept, and the line names it.
+        InputError: a folder cannot be written.
+    """
+    out_root = resolve(parameters.get("out_root", "outputs"))
+    stamp = f"{notebook.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.ipynb"
+    executed = output or out_root / UNFINISHED / stamp
+    try:
+        executed.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise record.unwritable(executed.parent, error) from error
+    execute(notebook, executed, parameters, kernel=kernel)
+    return file_away(executed, notebook.stem, out_root=out_root, keep=output is not None)
+
+
+# -- command line ---------------------------------------------------------------------------------
+
+
+def _last_line(error: Any) -> str:
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(PROJECT_ROOT) if PROJECT_ROOT in path.parents else path)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m gmelib.run", description="Run notebooks and write their reports."
+    )
+    add = parser.add_argument
+    add("notebooks", nargs="*", metavar="NOTEBOOK", help="run in this order")
+    add("-f", dest="overlays", metavar="YAML", action="append", default=[], help="later ones win")
+    add("-p", dest="pairs", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[])
+    add("-o", dest="output", metavar="OUT.ipynb", help="keep the executed notebook here, too")
+    add("--kernel", default="python3")
+    add("--report", metavar="EXECUTED.ipynb", help="only file and convert an executed notebook")
+    args = parser.parse_args(argv)
+    if bool(args.notebooks) == bool(args.report):
+        parser.error("expected notebooks to run, or --report with an executed one")
+    if args.output and len(args.notebooks) != 1:
+        parser.error("-o OUT.ipynb: expected exactly one notebook")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args, reports = _arguments(argv), []
+    try:
+        given = read_parameters(args.overlays, args.pairs)
+        if args.report:
+            executed = _existing(args.report)
+            if not executed.is_file():
+                raise InputError(f"{args.report}: no such notebook; expected an executed one")
+            out_root = resolve(given.get("out_root", "outputs"))
+            reports.append(file_away(executed, executed.stem, out_root=out_root, keep=True))
+        check_kernel(args.kernel)
+        jobs = [(path, check_parameters(path, given)) for path in map(_existing, args.notebooks)]
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        output = Path(args.output).resolve() if args.output else None
+        for path, parameters in jobs:
+            print(f"{path.name} ...", file=sys.stderr, flush=True)
+            reports.append(run(path, parameters, output=output, kernel=args.kernel))
+        status = 0
+    except (NotebookFailed, InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+        status = 130
+    if reports:
+        print("reports:", *(f"  {_short(report)}" for report in reports), sep="\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

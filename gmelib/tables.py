@@ -1,0 +1,159 @@
+"""Tables and sentences of the notebooks, made from run records, none typed by hand."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from gmelib import paper
+from gmelib.config import Config
+from gmelib.data import DataReport
+from gmelib.evaluate import load_predictions
+from gmelib.gallery import Gallery
+from gmelib.metrics import Difference, from_report, paired_difference
+from gmelib.record import Run
+
+SCOPES = {"all": "all test faces", "without_duplicates": "without copies of training faces"}
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """A figure in [0, 1] with its interval, in per cent."""
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def metrics_table(run: Run) -> pd.DataFrame:
+    """Every metric of a finished run in per cent with its 95 % interval: all faces, and without
+    those whose pixels also stand in the training split."""
+    columns = {}
+    has_copies = load_predictions(run.folder)["duplicate"].any()
+    for scope, title in SCOPES.items():
+        part = run.facts()["metrics"][scope]
+        if part is None or (columns and not has_copies):
+            continue
+        table = from_report(part)
+        columns[f"{title} (n = {table['n'].iloc[0]})"] = [
+            percent(*row) if row[0] == row[0] else "no faces"
+            for row in table[["value", "low", "high"]].to_numpy()
+        ]
+    names = table.index.str.replace("_", " ")
+    return pd.DataFrame(columns, index=pd.Index(names, name="per cent"))
+
+
+def provenance(run: Run) -> pd.DataFrame:
+    """Where a finished run's figures come from."""
+    facts = run.facts()
+    session = facts["sessions"][-1]
+    revision = facts["revision"]
+    code = (revision["commit"] or "unknown")[:12] + (" + changes" if revision["dirty"] else "")
+    rows = {
+        "run": facts["run"],
+        "code revision": code,
+        "data fingerprint": facts["data"]["fingerprint"][:12],
+        "device": session["device"],
+        "precision": session["precision"],
+        "epochs": f"{facts['config']['epochs']}, evaluated: {facts['selection']['epoch']} "
+        f"(by {facts['selection']['by']})",
+        "seed": facts["config"]["seed"],
+        "training time": f"{facts['wall_seconds'] / 60:.1f} min in {len(facts['sessions'])} "
+        "session(s)",
+        "parameters, MACs": f"{facts['complexity']['parameters'] / 1e6:.2f} M, "
+        f"{facts['complexity']['macs'] / 1e9:.3f} G a face",
+        "versions": ", ".join(f"{k} {v}" for k, v in facts["versions"].items() if v),
+    }
+    if facts["distillation"]["teacher"]:
+        rows["teacher"] = facts["distillation"]["teacher"]
+        rows["KD weight x blocks"] = f"{facts['distillation']['kd_weight_x_blocks']:g}"
+    return pd.DataFrame({"value": rows.values()}, index=rows.keys())
+
+
+def comparisons(beside: Mapping[str, Run]) -> pd.DataFrame:
+    """The first finished run minus each of the others, paired on the same test faces."""
+    (name, first), *others = beside.items()
+    rows = {}
+    for other_name, other in others:
+        a, b = load_predictions(first.folder), load_predictions(other.folder)
+        for scope, title in SCOPES.items():
+            if scope == "without_duplicates":
+                if not a.duplicate.any():
+                    continue
+                a, b = a[~a.duplicate], b[~b.duplicate]
+            found = paired_difference(a, b, names=(name, other_name))
+            rows[f"{name} minus {other_name}", title] = _described(found)
+    return pd.DataFrame(rows).T
+
+
+def _described(difference: Difference) -> dict[str, str]:
+    return {
+        "points": percent(difference.value, difference.low, difference.high),
+        "McNemar p": f"{difference.p_value:.2g}",
+        "only first right": str(difference.only_a),
+        "only second right": str(difference.only_b),
+        "verdict": difference.verdict.rsplit(": ", 1)[-1],
+    }
+
+
+def conclusion(run: Run) -> str:
+    """What a finished run shows, in sentences made from its figures."""
+    facts = run.facts()
+    config, part = facts["config"], facts["metrics"]["all"]
+    recalls = {n.removeprefix("recall_"): v for n, v in part.items() if n.startswith("recall_")}
+    seen = {name: v["value"] for name, v in recalls.items() if v["value"] is not None}
+    best, worst = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
+    accuracy = part["accuracy"]
+    chance = 1 / len(facts["classes"])
+    sentences = [
+        f"Test accuracy {percent(accuracy['value'], accuracy['low'], accuracy['high'])} % on "
+        f"{accuracy['n']} faces, {accuracy['value'] / chance:.1f} times chance.",
+        f"Best recall: {best} ({100 * seen[best]:.0f} %); worst: {worst} "
+        f"({100 * seen[worst]:.0f} %).",
+    ]
+    theirs = paper.accuracy_of(config, facts["stage"])
+    if theirs:
+        gap = 100 * accuracy["value"] - theirs
+        sentences.append(
+            f"The paper reports {theirs:.2f} % for this row ({paper.row_of(config, 'student')}) "
+            f"after 100 epochs at full size; this run, {config['epochs']} epochs at width "
+            f"{config['width']}, is {gap:+.1f} points from it."
+        )
+    if config["dataset"] == "synthetic":
+        sentences.append("Drawn faces only show that everything works: this is not a result.")
+    if config["select"] == "test":
+        sentences.append("The epoch was picked on the test set: not comparable with others.")
+    return "\n".join(sentences)
+
+
+def data_conclusion(report: DataReport, loss: pd.DataFrame, cfg: Config) -> str:
+    """What the data notebook shows."""
+    counts = report.faces.counts()
+    train = counts["train"]
+    at_lr = loss.loc[cfg.lr_size]
+    state = f"{len(report.problems)} problem(s) found" if report.problems else "no problem found"
+    return "\n".join(
+        [
+            f"{cfg.dataset}: {len(report.faces):,} faces of {report.faces.images.shape[-1]} px, "
+            f"{len(counts)} classes; {state}.",
+            f"Most frequent in training: {train.idxmax()} ({train.max():,}), rarest: "
+            f"{train.idxmin()} ({train.min():,}), {train.max() / train.min():.1f} times fewer.",
+            f"At {cfg.lr_size} px {cfg.kernel} keeps {at_lr[cfg.kernel]:.1f} dB; the best kernel "
+            f"by this measure is {at_lr.idxmax()} ({at_lr.max():.1f} dB), the worst "
+            f"{at_lr.idxmin()} ({at_lr.min():.1f} dB).",
+        ]
+    )
+
+
+def attention_conclusion(alike: pd.DataFrame, student_run: Run, shown: Gallery) -> str:
+    """What the attention notebook shows."""
+    stages = alike.groupby("stage")[["channel", "spatial"]].mean()
+    spatial = stages["spatial"]
+    kd = student_run.cfg.kd_weight
+    how = f"with distillation (weight {kd:g})" if kd else "without distillation"
+    sentences = [
+        f"A student {how}: mean similarity to the teacher's maps {alike['channel'].mean():.2f} "
+        f"(channel) and {alike['spatial'].mean():.2f} (spatial).",
+        f"Spatial maps agree most in stage {spatial.idxmax()} ({spatial.max():.2f}) and least in "
+        f"stage {spatial.idxmin()} ({spatial.min():.2f}).",
+    ]
+    if shown.drawn and student_run.cfg.dataset != "synthetic":
+        sentences.append("The panels show drawn faces: the photographs may not be handed on.")
+    if student_run.cfg.dataset == "synthetic":
+        sentences.append("Drawn faces only show that everything works: this is not a result.")
+    return "\n".join(sentences)

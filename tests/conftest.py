@@ -1,0 +1,28 @@
+"""One thread for every test (bit-exact claims need a fixed number), and the smoke runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gmelib import run
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An outputs folder in which the batch notebooks ran on smoke.yaml, 03 with and without KD."""
+    root = tmp_path_factory.mktemp("outputs")
+    assert run_smoke(root, "01_data_generation", "02_teacher") == 0
+    assert run_smoke(root, "03_student_distillation", kd_weight="0") == 0
+    assert run_smoke(root, "03_student_distillation", "06_attention_visualization") == 0
+    return root
+
+
+def run_smoke(root: Path, *stems: str, **parameters: str) -> int:
+    """Runs notebooks as the command line does, on drawn faces into ``root``; the exit status."""
+    overlays = [x for name in ("base", "synthetic", "smoke") for x in ("-f", f"params/{name}.yaml")]
+    pairs = {"out_root": str(root), "num_threads": "1"} | parameters
+    given = [x for name, value in pairs.items() for x in ("-p", name, value)]
+    return run.main([*(f"notebooks/{stem}.ipynb" for stem in stems), *overlays, *given])

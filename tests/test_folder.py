@@ -1,0 +1,107 @@
+"""Folders of images: classes by any name, the held-out share, modes, sizes and damage."""
+
+import shutil
+
+import numpy as np
+import pytest
+from made_data import config, same
+from PIL import Image
+
+from gmelib.config import InputError
+from gmelib.data import load_faces
+from gmelib.data.folder import hold_out
+
+
+def make_folder(root, splits=("train", "test"), names=("happy", "Sad", "surprised"), count=10):
+    rng = np.random.default_rng(3)
+    for split in splits:
+        for name in names:
+            place = root / "faces" / split / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (20, 20), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{i}.png")
+    return root / "faces"
+
+
+def test_folder_reads_classes_by_any_name_and_holds_out_a_stratified_share(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "faces" / "train" / ".DS_Store").write_text("")
+    (tmp_path / "faces" / "train" / "happy" / "Thumbs.db").write_text("")
+    faces = load_faces(config(tmp_path, "folder", val_fraction=0.2))
+    assert faces.classes == ("happiness", "sadness", "surprise")
+    assert (faces.counts() == [8, 2, 10]).all(axis=None)
+    for position in (0, 17, 43):
+        path = tmp_path / "faces" / faces.ids[position]
+        assert np.array_equal(faces.images[position, 0].numpy(), np.asarray(Image.open(path)))
+        assert faces.classes[faces.labels[position]][:2] == path.parent.name.lower()[:2]
+    again = load_faces(config(tmp_path, "folder", val_fraction=0.2))
+    other = load_faces(config(tmp_path, "folder", val_fraction=0.2, seed=1))
+    assert same(again, faces) and not np.array_equal(other.split, faces.split)
+
+
+@pytest.mark.parametrize("name", ["validation", "val"])
+def test_folder_keeps_a_validation_folder_that_exists(tmp_path, name):
+    make_folder(tmp_path, ("train", name, "test"))
+    assert (load_faces(config(tmp_path, "folder")).counts() == 10).all(axis=None)
+
+
+def test_hold_out_takes_at_least_one_and_never_the_last_of_a_class():
+    expressions = np.array(["anger"] + ["fear"] * 2 + ["neutral"] * 40)
+    held = hold_out(expressions, 0.1, seed=0)
+    assert [held[expressions == e].sum() for e in ("anger", "fear", "neutral")] == [0, 1, 4]
+    draws = {hold_out(expressions, 0.1, seed=seed).tobytes() for seed in range(20)}
+    assert len(draws) > 10
+
+
+def test_folder_of_grey_and_colour_images_becomes_colour(tmp_path):
+    place = make_folder(tmp_path) / "train" / "happy" / "0.png"
+    pixels = np.random.default_rng(4).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(place)
+    faces = load_faces(config(tmp_path, "folder"))
+    colour = (faces.images != faces.images[:, :1]).flatten(1).any(1).numpy()
+    assert list(faces.ids[colour]) == ["train/happy/0.png"]
+    assert np.array_equal(faces.images[colour][0].permute(1, 2, 0).numpy(), pixels)
+
+
+def test_folder_resizes_only_when_told(tmp_path):
+    place = make_folder(tmp_path) / "train" / "happy" / "3.png"
+    large = Image.open(place).resize((31, 31))
+    large.save(place)
+    with pytest.raises(InputError, match="3.png: 31 px, but .* has 20.*face_size"):
+        load_faces(config(tmp_path, "folder"))
+    faces = load_faces(config(tmp_path, "folder", face_size=20))
+    expected = np.asarray(large.resize((20, 20), Image.Resampling.BICUBIC))
+    found = faces.images[np.flatnonzero(faces.ids == "train/happy/3.png")[0], 0]
+    assert np.array_equal(found.numpy(), expected)
+
+
+def spoil(path, image):
+    image.save(path)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda f: truncate(f / "train/happy/3.png"), "3.png: not a readable image"),
+        (lambda f: (f / "test/Sad/notes.txt").write_text("x"), "notes.txt: not a readable image"),
+        (lambda f: spoil(f / "train/Sad/1.png", Image.new("RGBA", (20, 20))), "mode RGBA.*convert"),
+        (lambda f: spoil(f / "train/Sad/1.png", Image.new("I;16", (20, 20))), "mode I;16"),
+        (lambda f: spoil(f / "test/Sad/1.png", Image.new("L", (20, 21))), "20 x 21.*square"),
+        (lambda f: (f / "train/bored").mkdir(), "bored: unknown class.*angry/anger"),
+        (lambda f: (f / "train/happy/more").mkdir(), "more: a folder among"),
+        (lambda f: (f / "extra").mkdir(), "extra: unknown split.*train"),
+        (lambda f: [(f / n).mkdir() for n in ("val", "validation")], "same split"),
+        (lambda f: shutil.rmtree(f / "test"), "no folder test"),
+        (lambda f: shutil.rmtree(f / "train/happy"), "no train face of happiness"),
+        (lambda f: shutil.rmtree(f), "folder .*faces is missing"),
+    ],
+)
+def test_folder_names_what_is_wrong(tmp_path, change, message):
+    change(make_folder(tmp_path))
+    with pytest.raises(InputError, match=message):
+        load_faces(config(tmp_path, "folder"))
