@@ -37,10 +37,10 @@ lint: $(stamp) ## ruff over gmelib, tests and notebooks
 verify-published: $(stamp) ## recompute every published figure from its record; needs no data set
 	@$(python) -m gmelib.published
 
-clean: ## delete caches and failed executions; keeps .venv and every run
-	rm -rf .pytest_cache .ruff_cache build gmelib.egg-info outputs/.cache outputs/.failed
-	find gmelib tests notebooks -name __pycache__ -prune -exec rm -rf {} + \
-		-o -name .ipynb_checkpoints -prune -exec rm -rf {} +
+clean: ## delete caches and half-executed notebooks; keeps .venv and every run
+	rm -rf .pytest_cache .ruff_cache build gmelib.egg-info outputs/.cache outputs/.unfinished
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-prune -exec rm -rf {} +
 
 $(stamp):
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \

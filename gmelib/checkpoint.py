@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from gmelib.config import PRIVATE, Config, InputError
+from gmelib.config import EXPRESSIONS, PRIVATE, Config, InputError
 from gmelib.methods import build_model
-from gmelib.record import Run, write_atomic
+from gmelib.record import Run, unwritable, write_atomic
 
 KEYS = {"run", "data", "epoch", "model", "optimizer", "average", "best", "history", "sessions"}
 
@@ -29,9 +29,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     last = folder / "last.pt"
     fresh = folder / "next.pt"
     write_atomic(fresh, buffer.getvalue())
-    if last.exists():
-        os.replace(last, folder / "previous.pt")
-    os.replace(fresh, last)
+    try:
+        if last.exists():
+            os.replace(last, folder / "previous.pt")
+        os.replace(fresh, last)
+    except OSError as error:
+        raise unwritable(last, error) from error
 
 
 def load_checkpoint(folder: Path, run_id: str) -> dict[str, Any] | None:
@@ -97,10 +100,12 @@ def load_weights(path: Path) -> tuple[nn.Module, Config, tuple[str, ...]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         cfg = Config.make(**json.loads(header["config"]))
         classes = tuple(json.loads(header["classes"]))
+        if not classes or not set(classes) <= set(EXPRESSIONS):
+            raise ValueError(f"its classes are {classes}")
         model = build_model(cfg, len(classes))
         model.load_state_dict(tensors)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or ["no more is known"])[0]
         raise InputError(
             f"{path}: cannot be read as a GME-Net network ({type(error).__name__}: {reason}); "
             "expected the model.safetensors of a finished run of this version; copy it again or "

@@ -7,7 +7,6 @@ does not. A published default is frozen: the hash that names a run covers what d
 import difflib
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, Literal, Self
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gmelib import namespace as ns
 
 EXPRESSIONS = (
     "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt",
@@ -40,7 +41,7 @@ def _group(title: str, **kwargs: Any) -> dict[str, Any]:
 class Config(BaseModel):
     """All parameters of a run; frozen, unknown keys refused. Units stand in the descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: Literal["synthetic", "fer2013", "ferplus", "folder"] = Field(
         "synthetic", description="synthetic (drawn faces), fer2013, ferplus or folder",
@@ -99,7 +100,8 @@ class Config(BaseModel):
     flip: bool = Field(True, description="random horizontal flip, the same for HR and LR")
     shift: int = Field(0, ge=0, description="random shift, native px, same for HR and LR")
     ema: float = Field(0.0, ge=0, lt=1, description="weight average's decay per step; 0 is off")
-    seed: int = Field(0, ge=0, description="of initialization, order, augmentation, dropout")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of initialization, order, augmentation, dropout")
     deterministic: bool = Field(True, description="deterministic algorithms, or a warning")
     limit_train: int = Field(0, ge=0, description="use so many training faces only; 0 is all")
 
@@ -120,7 +122,9 @@ class Config(BaseModel):
         "dataset", description="faces in figures; drawn for reports that are published")
     export: Literal["none", "npz", "png"] = Field(
         "none", description="01: write the low-resolution set out, with a manifest")
-    overlays: list[str] = Field([], description="JupyterLab: YAML files to load, as papermill -f")
+    overlays: list[str] = Field(
+        ["params/synthetic.yaml", "params/cpu.yaml"],
+        description="start from these YAML files")
     force: bool = Field(False, description="train again although a finished run exists")
     batch: bool = Field(False, description="set by python -m gmelib.run: a misspelt name stops it")
 
@@ -162,20 +166,24 @@ class Config(BaseModel):
         Every plain value in a fresh kernel is a parameter, so one that is no field is misspelt:
         in batch it raises :class:`InputError` naming the nearest field; in JupyterLab, where other
         variables may exist by then, it warns. ``overlays`` are loaded first; a parameter that
-        differs from its default wins over them.
+        papermill was given, or that was edited in the cell, wins over them.
         """
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
-        strays = [name for name, value in namespace.items() if _is_stray(name, value)]
+        strays = ns.strays(namespace, cls.model_fields)
         if strays:
             message = "; ".join(map(_unknown, strays))
-            if given.get("batch") or not _is_interactive(namespace):
+            if given.get("batch") or not ns.is_interactive(namespace):
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
         if not given.get("overlays"):
             return cls.make(**given)
-        defaults = cls().model_dump()
-        changed = {n: v for n, v in given.items() if _plain(v) != _plain(defaults[n])}
-        return cls.load(*given["overlays"], **changed)
+        injected, defaults = ns.injected(namespace), cls().model_dump()
+        chosen = {
+            name: value
+            for name, value in given.items()
+            if name in injected or _plain(value) != _plain(defaults[name])
+        }
+        return cls.load(*given["overlays"], **(chosen | {"overlays": given["overlays"]}))
 
     def overview(self) -> pd.DataFrame:
         """The parameters that differ from their defaults, to be shown at the top of a notebook."""
@@ -262,12 +270,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{path}: no such YAML file; expected one of params/*.yaml")
     try:
-        values = yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected `name: value` lines, got {type(values).__name__}")
-    return values
+    return {str(name): value for name, value in values.items()}
 
 
 def parameters_cell() -> str:
@@ -279,25 +287,14 @@ def parameters_cell() -> str:
             lines.append(f"# {extra['group']}")
         kind = {tuple: "list"}.get(type(field.default), type(field.default).__name__)
         value = list(field.default) if isinstance(field.default, tuple) else field.default
-        text = f'"{value}"' if isinstance(value, str) else repr(value)
+        is_text = isinstance(value, str | list)
+        text = json.dumps(value) if is_text else repr(value)
         lines.append(f"{name}: {kind} = {text}  # {field.description}")
     return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | list) else value
-
-
-def _is_stray(name: str, value: Any) -> bool:
-    if name.startswith("_") or name in ("In", "Out") or name.startswith("PAPERMILL_"):
-        return False
-    plain = isinstance(value, str | int | float | bool | list | dict | tuple | None)
-    return plain and name not in Config.model_fields
-
-
-def _is_interactive(namespace: Mapping[str, Any]) -> bool:
-    """A Jupyter session, or a kernel in which more cells ran than the two or three before this."""
-    return "JPY_SESSION_NAME" in os.environ or len(namespace.get("In", ())) > 5
 
 
 def _unknown(name: str) -> str:
@@ -311,6 +308,8 @@ def _unknown(name: str) -> str:
 def _one_line(error: Any) -> str:
     where = ".".join(map(str, error["loc"]))
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":  # the last entries of a list
+        return f"parameter {error['loc'][0]} = {list(error['input'])!r}: has too few values"
     if not where:
         return message
     return f"parameter {where} = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -10,12 +10,9 @@ import json
 import math
 import os
 import platform
-import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
-from gmelib.config import PRIVATE, PROJECT_ROOT, Config, InputError
+from gmelib import lock
+from gmelib.config import PRIVATE, PROJECT_ROOT, Config, InputError, resolve
 
 PUBLISHED = PROJECT_ROOT / "outputs" / "published"
 MIME = "application/vnd.gmelib.run+json"  # tells gmelib.run which folder a notebook worked on
@@ -33,8 +30,6 @@ PACKAGES = (
     "gmelib", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "captum", "pillow",
     "papermill", "pydantic",
 )  # fmt: skip
-HEARTBEAT = 20  # seconds between signs of life of a lock's owner
-LOCK_TIMEOUT = 300  # seconds without one after which an owner on another machine counts as dead
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -51,7 +46,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise unwritable(path, error) from error
 
 
@@ -211,21 +207,14 @@ class Run:
             InputError: if a living process holds it, or if the folder cannot be written.
         """
         path = self.folder / "lock.json"
-        if path in _held:  # by a caller further up
-            yield
-            return
-        stop = threading.Event()
-        _take(path)
-        _held.add(path)
-        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-        beat.start()
+        try:
+            lock.take(path)  # counts, so that a caller further up may hold it
+        except OSError as error:
+            raise unwritable(path, error) from error
         try:
             yield
         finally:
-            stop.set()
-            beat.join()
-            _held.discard(path)
-            path.unlink(missing_ok=True)
+            lock.release(path)
 
 
 def _readable_name(cfg: Config, stage: str) -> str:
@@ -241,10 +230,16 @@ def _readable_name(cfg: Config, stage: str) -> str:
     return "-".join(parts)
 
 
+FACTS = {"run", "dataset", "stage", "config"}  # what every record holds
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        return json.loads(path.read_text())
+        facts = json.loads(path.read_text())
+        if not isinstance(facts, dict) or not FACTS <= facts.keys():
+            raise ValueError(f"expected the facts {', '.join(sorted(FACTS))}")
+        return facts
     except FileNotFoundError:
         raise InputError(
             f"{folder}: holds no run.json, so it is no finished run; start its notebook again"
@@ -253,72 +248,6 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not readable as a run record ({error}); restore it or delete the folder"
         ) from None
-
-
-# -- lock -----------------------------------------------------------------------------------------
-
-_held: set[Path] = set()  # locks of this process
-
-
-def _take(path: Path) -> None:
-    me = psutil.Process()
-    owner = {
-        "pid": me.pid,
-        "started": me.create_time(),
-        "host": socket.gethostname(),
-        "since": now(),
-    }
-    for _ in range(3):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            _release_if_dead(path)
-            continue
-        except OSError as error:
-            raise unwritable(path, error) from error
-        with os.fdopen(handle, "w") as file:
-            json.dump(owner, file)
-        return
-    raise InputError(f"{path}: another process took this run at the same time; start again later")
-
-
-def _release_if_dead(path: Path) -> None:
-    try:
-        owner = json.loads(path.read_text())
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return  # released meanwhile
-    except ValueError:
-        owner, age = {}, time.time() - path.stat().st_mtime  # killed while it wrote the lock
-    if _is_alive(owner, age):
-        raise InputError(
-            f"{path.parent.name}: process {owner.get('pid')} on {owner.get('host')} works on this "
-            f"run since {owner.get('since')}; wait for it, stop it, or change a parameter"
-        )
-    grave = path.with_name(f".lock.{os.getpid()}.{time.time_ns()}")
-    try:
-        os.rename(path, grave)  # one of several takers wins; the others try again
-        grave.unlink(missing_ok=True)
-    except FileNotFoundError:
-        pass
-
-
-def _is_alive(owner: dict[str, Any], age: float) -> bool:
-    if owner.get("host") != socket.gethostname():
-        return age < (LOCK_TIMEOUT if owner else HEARTBEAT)
-    try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
-    except (psutil.NoSuchProcess, KeyError):
-        return False
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT):
-        try:
-            os.utime(path)
-        except OSError:
-            return
 
 
 # -- all runs -------------------------------------------------------------------------------------
@@ -332,7 +261,7 @@ def load_runs(out_root: str | Path = "outputs") -> pd.DataFrame:
     both places is listed once, as published.
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for root, is_published in ((PROJECT_ROOT / out_root, False), (PUBLISHED, True)):
+    for root, is_published in ((resolve(out_root), False), (PUBLISHED, True)):
         for path in sorted(root.glob("*/*/*/run.json")):
             if not is_published and PUBLISHED in path.parents:
                 continue

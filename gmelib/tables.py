@@ -27,7 +27,7 @@ def metrics_table(run: Run) -> pd.DataFrame:
     has_copies = load_predictions(run.folder)["duplicate"].any()
     for scope, title in SCOPES.items():
         part = run.facts()["metrics"][scope]
-        if part is None or (columns and not has_copies):
+        if not part or (columns and not has_copies):
             continue
         table = from_report(part)
         columns[f"{title} (n = {table['n'].iloc[0]})"] = [

@@ -18,6 +18,7 @@ from gmelib.config import (
     resolve,
 )
 
+PLAIN = Config(overlays=[])
 PRESETS = sorted((PROJECT_ROOT / "params").glob("*.yaml"))
 
 
@@ -48,16 +49,18 @@ def test_an_unknown_key_names_a_field_like_it(name, nearest):
     [
         ("epochs", 0, "greater than or equal to 1"),
         ("learning_rate", -0.1, "greater than 0"),
-        ("learning_rate", float("nan"), "greater than 0"),
+        ("learning_rate", float("nan"), "finite"),
         ("dropout", 1.0, "less than 1"),
         ("input_size", 50, "multiple of 16"),
         ("width", 6, "multiple of 4"),
         ("kernel", "cubic", "'bicubic'"),
         ("dataset", "rafbd", "'fer2013'"),
-        ("blocks", [3, 4, 14], "4 items"),
+        ("blocks", [3, 4, 14], "too few values"),
+        ("blocks", [3, 4, 14, 3, 3], "at most 4 items"),
+        ("global_blocks", [6, "x"], "integer"),
         ("epochs", "many", "integer"),
         ("flip", "perhaps", "boolean"),
-        ("seed", 2**40, "less than or equal to"),
+        ("seed", 2**40, "less than"),
         ("learning_rate", float("inf"), "finite"),
     ],
 )
@@ -152,7 +155,7 @@ def test_stage_and_parents_count():
 
 
 def test_students_that_differ_in_resolution_or_distillation_share_a_teacher():
-    base = Config(epochs=8, width=16, seed=2)
+    base = Config(epochs=8, width=8, seed=2)
     for field in STUDENT_ONLY:
         assert base.replace(**{field: OTHER[field]}).teacher() == base.teacher()
     for field in ("epochs", "seed", "width", "attention", "label_smoothing", "limit_train"):
@@ -173,7 +176,7 @@ def test_every_yaml_file_in_params_loads(path):
 
 
 def test_the_paper_preset_is_the_defaults():
-    assert Config.load("params/paper.yaml") == Config()
+    assert Config.load("params/paper.yaml") == PLAIN
 
 
 def test_later_files_win_and_given_values_over_all(tmp_path):
@@ -222,7 +225,7 @@ def test_relative_paths_count_from_the_project_root(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def fresh(monkeypatch):
+def cell(monkeypatch):
     """A notebook's globals() right after its parameters cell, outside JupyterLab."""
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     namespace = {"__name__": "__main__", "_i1": "", "In": ["", "", ""], "Out": {}, "exit": print}
@@ -230,9 +233,15 @@ def fresh(monkeypatch):
     return namespace
 
 
-def test_the_parameters_cell_gives_back_the_defaults(fresh):
-    assert Config.from_namespace(fresh) == Config()
-    assert set(Config.model_fields) <= set(fresh)
+@pytest.fixture
+def fresh(cell):
+    """The same with no overlays."""
+    return cell | {"overlays": []}
+
+
+def test_the_parameters_cell_is_the_defaults(cell, fresh):
+    assert Config.make(**{name: cell[name] for name in Config.model_fields}) == Config()
+    assert Config.from_namespace(fresh) == PLAIN
 
 
 def test_the_parameters_cell_explains_every_field():
@@ -244,11 +253,11 @@ def test_the_parameters_cell_explains_every_field():
 
 def test_the_kernels_own_names_and_objects_are_no_parameters(fresh):
     fresh |= {"PAPERMILL_INPUT_PATH": "x.ipynb", "json": json, "Config": Config, "_": 3}
-    assert Config.from_namespace(fresh) == Config()
+    assert Config.from_namespace(fresh) == PLAIN
 
 
 def test_a_parameter_reaches_the_configuration(fresh):
-    assert Config.from_namespace(fresh | {"epochs": 7, "blocks": [1, 1, 1, 1]}) == Config(
+    assert Config.from_namespace(fresh | {"epochs": 7, "blocks": [1, 1, 1, 1]}) == PLAIN.replace(
         epochs=7, blocks=(1, 1, 1, 1)
     )
 
@@ -263,7 +272,7 @@ def test_a_misspelt_parameter_warns_in_jupyterlab(fresh, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/someone/02_teacher.ipynb")
     with pytest.warns(UserWarning, match="did you mean 'epochs'"):
         cfg = Config.from_namespace(fresh | {"epoch": 7, "width": 8})
-    assert cfg == Config(width=8)
+    assert cfg == PLAIN.replace(width=8)
 
 
 def test_a_kernel_in_which_other_cells_ran_counts_as_interactive(fresh):
@@ -278,12 +287,32 @@ def test_batch_is_strict_even_where_it_looks_interactive(fresh, monkeypatch):
 
 def test_overlays_are_loaded_and_given_parameters_win(fresh, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("epochs: 3\nwidth: 8\nblocks: [1, 1, 1, 1]\n")
+    path.write_text("epochs: 3\nwidth: 8\nblocks: [1, 1, 1, 1]\noverlays: []\n")
     cfg = Config.from_namespace(fresh | {"overlays": [str(path)], "width": 16})
     assert (cfg.epochs, cfg.width, cfg.blocks) == (3, 16, (1, 1, 1, 1))
-    assert cfg.digest("teacher") == Config(
-        epochs=3, width=16, blocks=(1, 1, 1, 1)
-    ).digest("teacher")
+    expected = Config(epochs=3, width=16, blocks=(1, 1, 1, 1))
+    assert cfg.digest("teacher") == expected.digest("teacher")
+    assert cfg.overlays == [str(path)]  # so that the notebook says what it loaded
+
+
+def test_what_papermill_was_given_wins_over_overlays_even_where_it_is_the_default(cell):
+    default = Config().epochs
+    assert Config.load(*Config().overlays).epochs != default
+    source = f"# Parameters\nepochs = {default}\nblocks = [1, 1, 1, 1]\n"
+    given = {"epochs": default, "blocks": [1, 1, 1, 1], "In": ["", "", source]}
+    cfg = Config.from_namespace(cell | given)
+    assert (cfg.epochs, cfg.blocks) == (default, (1, 1, 1, 1))
+    assert cfg.width == Config.load(*Config().overlays).width
+
+
+def test_a_notebook_opened_as_it_is_starts_from_the_overlays_it_lists(cell):
+    cfg = Config.from_namespace(cell)
+    assert cfg.replace(overlays=[]) == Config.load(*Config().overlays, overlays=[])
+
+
+def test_a_missing_overlay_is_named(fresh):
+    text = message(Config.from_namespace, fresh | {"overlays": ["params/nope.yaml"]})
+    assert "params/nope.yaml: no such YAML file" in text
 
 
 def test_an_error_in_a_notebook_is_its_line_alone():

@@ -22,6 +22,7 @@ from gmelib.data.faceset import SYNONYMS, FaceSet, expression_named, make_faces,
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 LAYOUT = "data_root/folder_name/<train|validation|test>/<class>/<image>"
 SOURCE = "the owner of the faces; no download belongs to this data set"
+SPLIT_SEED = 0  # of the held-out share: part of the data, not of a training run
 _LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 
@@ -149,7 +150,7 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
     expressions = np.array([entry.expression for entry in entries])
     if "validation" not in split:
         train = np.flatnonzero(split == "train")
-        split[train[hold_out(expressions[train], cfg.val_fraction, cfg.seed)]] = "validation"
+        split[train[hold_out(expressions[train], cfg.val_fraction, SPLIT_SEED)]] = "validation"
     return make_faces(
         name=cfg.folder_name,
         images=_stack(entries, cfg.face_size),
@@ -163,7 +164,8 @@ def load_folder(cfg: Config) -> FaceSet:
     """The images under data_root/folder_name; decoded once, then memory-mapped.
 
     Raises InputError naming the file or folder that is missing, unknown, unreadable or unlike the
-    others. Without a validation folder, `val_fraction` of train is held out, drawn by `seed`.
+    others. Without a validation folder, `val_fraction` of train is held out,
+    the same whatever `seed` is, so that training seeds share their data.
     """
     root = cfg.path("data_root") / cfg.folder_name
     if not root.is_dir():
@@ -173,5 +175,5 @@ def load_folder(cfg: Config) -> FaceSet:
     entries = list(_entries(root))
     if not entries:
         raise InputError(f"{shown(root)}: no image found; expected {LAYOUT}")
-    key = [cfg.face_size, cfg.val_fraction, cfg.seed, [file_stamp(e.path) for e in entries]]
+    key = [cfg.face_size, cfg.val_fraction, [file_stamp(e.path) for e in entries]]
     return cached_faces(cfg.cache_dir, "folder", key, lambda: _read(root, entries, cfg))

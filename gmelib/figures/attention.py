@@ -42,13 +42,12 @@ def _limits(*maps: np.ndarray, signed: bool) -> dict[str, Any]:
 
 
 def _bar_below(figure: Figure, axes: Axes, drawn: Any) -> None:
-    """A small colour bar in axes of its own, with its two or three numbers."""
+    """A small colour bar in axes of its own, its range written under the middle."""
     bar = figure.colorbar(drawn, cax=axes, orientation="horizontal")
-    low, high = bar.mappable.get_clim()
-    ticks = [low, high] if low >= 0 else [low, 0, high]
-    bar.set_ticks(ticks, labels=[f"{t:.2g}" for t in ticks], fontsize=7)
-    bar.ax.xaxis.get_majorticklabels()[0].set_ha("left")
-    bar.ax.xaxis.get_majorticklabels()[-1].set_ha("right")
+    low, high = drawn.get_clim()
+    text = f"\N{PLUS-MINUS SIGN}{high:.2g}" if low < 0 else f"{low:.2f} to {high:.2f}"
+    bar.set_ticks([(low + high) / 2], labels=[text], fontsize=8)
+    bar.ax.tick_params(length=0)
 
 
 @styled
@@ -136,8 +135,8 @@ def class_mean_maps(
             column[0].set_title(f"{name}\nstage {j + 1}", fontsize=9)
             _bar_below(figure, column[1], drawn)
     label_rows(grid[0, 0], [classes[k] for k in present], drawn.get_array().shape[0])
-    grid[1, stages].set_title(
-        "mean gate, minus the mean of the classes" if relative else "mean gate", fontsize=9, y=-5
+    figure.supxlabel(
+        "mean gate, minus the mean of the classes" if relative else "mean gate", fontsize=9
     )
     tighten(figure)
     return figure
@@ -188,7 +187,7 @@ def attribution_grid(
             limits |= {"cmap": POSITIVE, "vmin": 0}
         for i, axes in enumerate(row[:-1]):
             strength = np.clip(np.abs(values[i]) / limits["vmax"], 0, 1)
-            drawn = show_over(axes, faces[i], values[i], alpha=0.9 * strength**0.7, **limits)
+            drawn = show_over(axes, faces[i], values[i], alpha=0.8 * strength, **limits)
         row_label(row[0], NAMES.get(name, name.replace("_", "\n")))
         scale = ScalarMappable(drawn.norm, drawn.cmap)  # the bar itself is opaque
         bar = figure.colorbar(scale, cax=row[-1])

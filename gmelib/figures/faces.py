@@ -73,7 +73,7 @@ def faces_grid(images: Any, labels: Any, classes: Sequence[str], *, per_class: i
     rows = [[picture(images[int(i)]) for i in row] for row in chosen]
     everything = mosaic(rows)
     height, width = everything.shape[:2]
-    figure = new_figure((WIDTH - 1) * height / max(width, height * 0.8))
+    figure = new_figure((WIDTH - 0.8) * height / max(width, height * 0.8))
     axes = figure.subplots()
     axes.imshow(np.nan_to_num(everything, nan=1))
     blank(axes)

@@ -44,6 +44,7 @@ def confusion_matrix(counts: pd.DataFrame, *, title: str = "") -> Figure:
             axes.get_xticks(), counts.columns, rotation=40, ha="right", rotation_mode="anchor"
         )
         axes.tick_params(length=0)
+        axes.grid(False)
     right.set_yticklabels([])
     for i in np.flatnonzero(counts.sum(axis=1) == 0):
         right.text(len(counts) / 2, i + 0.5, "no faces", ha="center", va="center", fontsize=8)

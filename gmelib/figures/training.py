@@ -1,6 +1,7 @@
 """Figures of a training run: every term of the loss, accuracy, learning rate."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,28 +40,27 @@ def _columns_of(panel: str, runs: Mapping[str, pd.DataFrame]) -> list[str]:
     ]
 
 
+def _line(style: str, colour: Any, *, dots: bool) -> dict[str, Any]:
+    fill = colour if style == "-" else "white"
+    look = {"marker": "o", "markersize": 4, "markerfacecolor": fill} if dots else {}
+    return {"linestyle": style, "color": colour} | look
+
+
 def _panel(axes: Axes, title: str, columns: list[str], runs: Mapping[str, pd.DataFrame]) -> None:
     colours = run_colours(list(runs))
+    dots = max(map(len, runs.values())) < 15  # one epoch alone has no line
     for name, run in runs.items():
         for column in columns:
             if column in run and (title != DISTILLING or "kd" in run):
-                line = PANELS[title][column][1]
-                marker = "o" if len(run) < 15 else ""
-                axes.plot(
-                    run["epoch"],
-                    run[column],
-                    line,
-                    color=colours[name],
-                    marker=marker,
-                    markersize=3,
-                )
+                style = PANELS[title][column][1]
+                axes.plot(run["epoch"], run[column], **_line(style, colours[name], dots=dots))
     axes.set(title=title, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if title == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     names = [PANELS[title][column] for column in columns if PANELS[title][column][0]]
     if names:
-        lines = [Line2D([], [], color="0.3", linestyle=line) for _, line in names]
+        lines = [Line2D([], [], **_line(style, "0.3", dots=dots)) for _, style in names]
         axes.legend(lines, [text for text, _ in names], loc="best")
 
 

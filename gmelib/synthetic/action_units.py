@@ -65,7 +65,7 @@ PROTOTYPES: dict[str, dict[str, float]] = {
     "neutral": {},
     "contempt": {"AU14": 1.0, "AU12": 0.25, "AU10": 0.1},
 }  # fmt: skip
-STRENGTH = (0.3, 1.0)  # how strongly a face shows its expression
+STRENGTH = (0.45, 1.0)  # how strongly a face shows its expression
 STRAY_CHANCE, STRAY_STRENGTH = 0.07, 0.35  # a unit outside the prototype: how often, at most
 
 
@@ -85,6 +85,6 @@ def sample_action_units(labels: np.ndarray, rng: np.random.Generator) -> np.ndar
     present, vary, stray, stray_level = rng.random((4, *chance.shape), np.float32)
     low, high = STRENGTH
     strength = low + (high - low) * rng.random((len(labels), 1), np.float32)
-    shown = (present < chance) * strength * (0.65 + 0.6 * vary)
+    shown = (present < chance) * strength * (0.75 + 0.5 * vary)
     strays = (stray < STRAY_CHANCE) * stray_level * STRAY_STRENGTH
     return np.clip(np.maximum(shown, strays), 0, 1).astype(np.float32)

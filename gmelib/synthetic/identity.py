@@ -16,12 +16,12 @@ from gmelib.config import InputError
 # action units on purpose: a coarse picture cannot tell them apart.
 PARAMETERS: dict[str, tuple[float, float]] = {
     # pose
-    "scale": (0.40, 0.47),  # face unit, in sides of the picture
-    "angle": (-0.17, 0.17),  # in-plane rotation, rad
-    "yaw": (-0.34, 0.34),  # rad
-    "pitch": (-0.12, 0.12),  # rad
-    "shift_x": (-0.05, 0.05),  # sides of the picture
-    "shift_y": (-0.03, 0.05),
+    "scale": (0.42, 0.47),  # face unit, in sides of the picture
+    "angle": (-0.09, 0.09),  # in-plane rotation, rad
+    "yaw": (-0.22, 0.22),  # rad
+    "pitch": (-0.07, 0.07),  # rad
+    "shift_x": (-0.025, 0.025),  # sides of the picture
+    "shift_y": (-0.015, 0.035),
     # head
     "head_width": (0.66, 0.77),
     "head_top": (1.02, 1.14),
@@ -30,23 +30,23 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "age": (0.0, 1.0),  # resting strength of the lines
     # features
     "eye_gap": (0.29, 0.34),
-    "eye_height": (-0.15, -0.07),
+    "eye_height": (-0.13, -0.08),
     "eye_width": (0.145, 0.180),
-    "eye_open": (0.060, 0.092),
-    "eye_tilt": (-0.08, 0.16),
+    "eye_open": (0.064, 0.086),
+    "eye_tilt": (-0.06, 0.12),
     "iris_size": (0.068, 0.082),
     "gaze_x": (-0.040, 0.040),
     "gaze_y": (-0.012, 0.016),
     "lash": (0.0, 1.0),
-    "brow_height": (0.17, 0.25),
+    "brow_height": (0.18, 0.23),
     "brow_arch": (0.00, 0.06),
-    "brow_tilt": (-0.16, 0.16),
+    "brow_tilt": (-0.10, 0.10),
     "brow_thick": (0.020, 0.042),
     "nose_length": (0.26, 0.36),
     "nose_width": (0.10, 0.15),
-    "mouth_height": (0.52, 0.60),
+    "mouth_height": (0.53, 0.58),
     "mouth_width": (0.21, 0.28),
-    "mouth_curve": (-0.035, 0.035),
+    "mouth_curve": (-0.025, 0.025),
     "lip_upper": (0.030, 0.058),
     "lip_lower": (0.040, 0.075),
     "smirk": (-1.0, 1.0),  # the sign says on which side AU14 acts
@@ -60,7 +60,7 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "saturation": (0.35, 1.0),
     "warmth": (-0.06, 0.06),
     # hair, beard, glasses, occlusion: values under a chance, or amounts
-    "hair_line": (0.58, 0.84),
+    "hair_line": (0.62, 0.84),
     "hair_drop": (0.15, 0.75),
     "hair_part": (-0.30, 0.30),
     "hair_volume": (0.02, 0.16),
@@ -78,15 +78,15 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "occlusion_turn": (-1.0, 1.0),
     "occlusion_tone": (0.0, 1.0),
     # light and camera
-    "light_x": (-0.30, 0.30),
-    "light_y": (-0.22, 0.08),
-    "gain": (0.80, 1.15),
-    "lift": (-0.04, 0.07),
-    "noise": (0.005, 0.035),
+    "light_x": (-0.22, 0.22),
+    "light_y": (-0.16, 0.06),
+    "gain": (0.85, 1.12),
+    "lift": (-0.03, 0.05),
+    "noise": (0.004, 0.026),
     "wall_edge": (-1.0, 2.0),
 }
-CHANCE = {"grey": 0.14, "bald": 0.08, "beard": 0.16, "moustache": 0.13, "glasses": 0.18,
-          "occlusion": 0.12}  # fmt: skip
+CHANCE = {"grey": 0.14, "bald": 0.08, "beard": 0.12, "moustache": 0.10, "glasses": 0.18,
+          "occlusion": 0.09}  # fmt: skip
 
 SKIN = ((255, 224, 200), (243, 201, 170), (226, 176, 138), (198, 140, 100), (152, 98, 66),
         (118, 76, 54), (92, 60, 46))  # fmt: skip

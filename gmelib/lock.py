@@ -1,0 +1,147 @@
+"""A lock file that names its owner, so that one process at a time works in a run's folder.
+
+An owner counts as alive while its process lives or, on another machine, while it touches the file.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gmelib.config import InputError
+
+HEARTBEAT = 20  # seconds between signs of life of a lock's owner
+LOCK_TIMEOUT = 300  # seconds without one after which an owner on another machine counts as dead
+
+
+@dataclass
+class _Holding:
+    """A lock of this process, and how many times it was taken on top of itself."""
+
+    text: str  # the file's content
+    stop: threading.Event
+    beat: threading.Thread
+    depth: int = 1
+
+
+_held: dict[Path, _Holding] = {}
+_guard = threading.RLock()
+
+
+def take(path: Path) -> None:
+    """Takes the lock, or once more one that this process holds; :func:`release` undoes it.
+
+    Raises:
+        InputError: if a living process holds it.
+        OSError: if the folder cannot be written.
+    """
+    with _guard:
+        if path in _held:
+            _held[path].depth += 1
+            return
+        text, stop = _create(path), threading.Event()
+        beat = threading.Thread(target=_touch, args=(path, stop), daemon=True)
+        _held[path] = _Holding(text, stop, beat)
+        beat.start()
+
+
+def release(path: Path) -> None:
+    with _guard:
+        holding = _held[path]
+        holding.depth -= 1
+        if holding.depth:
+            return
+        del _held[path]
+    holding.stop.set()
+    holding.beat.join()
+    try:
+        if path.read_text() == holding.text:  # else another machine thought this one dead
+            path.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def _create(path: Path) -> str:
+    me = psutil.Process()
+    owner = {
+        "pid": me.pid,
+        "started": me.create_time(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(owner)
+    for _ in range(3):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            _remove_if_dead(path)
+            continue
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return text
+    raise InputError(f"{path}: another process took this run at the same time; start again later")
+
+
+def _remove_if_dead(path: Path) -> None:
+    try:
+        text = path.read_text()
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return  # released meanwhile
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        owner = {}  # not yet written, or killed while it wrote
+    if _is_alive(owner, age):
+        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        since = f"since {owner['since']}" if owner else "since a moment ago"
+        raise InputError(
+            f"{path.parent.name}: {who} works on this run {since}; wait for it, stop it, or "
+            "change a parameter"
+        )
+    grave = path.with_name(f".lock.{os.getpid()}.{time.time_ns()}")
+    try:
+        os.rename(path, grave)  # one of several takers wins; the others try again
+        if grave.read_text() != text:  # the new lock of a quicker one: back with it
+            os.rename(grave, path)
+        grave.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+
+
+def _is_alive(owner: dict[str, Any], age: float) -> bool:
+    if not owner:
+        return age < HEARTBEAT
+    if owner["host"] != socket.gethostname():
+        return age < LOCK_TIMEOUT
+    if owner["pid"] == os.getpid():
+        return False  # this process, interrupted while it took the lock: it does not hold it
+    try:
+        process = psutil.Process(owner["pid"])
+        # a killed process stays a zombie until its parent asks for it, in some containers for ever
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not is_zombie and abs(process.create_time() - owner["started"]) < 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _touch(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT):
+        try:
+            os.utime(path)
+        except OSError:
+            continue  # a network folder that is away for a while
