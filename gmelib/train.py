@@ -5,11 +5,10 @@ started again ends with the same weights as one that never stopped (bit-exact on
 number of threads).
 """
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
@@ -34,6 +33,7 @@ from gmelib.losses import distillation_loss
 from gmelib.methods import build_model
 from gmelib.model import Output
 from gmelib.record import Run, code_revision, now, write_atomic, write_json
+from gmelib.schedule import learning_rate_at
 
 CHECK_EVERY = 25  # steps between looks at the loss; a look makes a GPU wait
 
@@ -47,24 +47,6 @@ def initial_model(cfg: Config, classes: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
         return build_model(cfg, classes)
-
-
-def learning_rate_at(cfg: Config, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step (from 0); a pure function, so resuming needs no state.
-
-    ``step``: x decay every decay_every epochs (4.1). ``cosine``: to 0 over all epochs.
-    ``onecycle``: from a 25th up to ``learning_rate`` over the first 30 %, then down to 0, both
-    along a cosine (Smith and Topin 2018).
-    """
-    if cfg.schedule == "step":
-        return cfg.learning_rate * cfg.decay ** (step // steps_per_epoch // cfg.decay_every)
-    progress = step / (cfg.epochs * steps_per_epoch)
-    if cfg.schedule == "cosine":
-        return cfg.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-    if progress < 0.3:
-        start = cfg.learning_rate / 25
-        return start + (cfg.learning_rate - start) * (1 - math.cos(math.pi * progress / 0.3)) / 2
-    return cfg.learning_rate * (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
 
 
 class Trainer:
@@ -88,6 +70,11 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema))
         self.view, self.teacher_view = make_view(cfg, run.stage), make_view(cfg, "teacher")
         self.indices = train_indices(cfg, faces)
+        if len(self.indices) < 2:
+            raise InputError(
+                f"{faces.name}: {len(self.indices)} face to train on (limit_train = "
+                f"{cfg.limit_train}); expected at least 2, which BatchNorm needs"
+            )
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "model": {}}
@@ -124,10 +111,11 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average is not None:
                 self.average.module.load_state_dict(state["average"])
+                self.average.n_averaged.fill_(1)  # at 0 the next update would start it anew
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(
                 f"{self.run.folder / 'last.pt'}: does not fit this network "
-                f"({str(error).splitlines()[0]}); set force = True to train the run again"
+                f"({str(error).splitlines()[0]}); delete the folder to train the run again"
             ) from None
         self.epoch, self.best = state["epoch"], state["best"]
         self.history, self.sessions = state["history"], state["sessions"]
@@ -198,11 +186,21 @@ class Trainer:
 
     def check_finite(self, loss: Tensor, step: int) -> None:
         if not torch.isfinite(loss):
-            raise DivergedError(
-                f"{self.run.id}: the loss is not finite in epoch {self.epoch} (step {step}); "
-                f"the checkpoint of epoch {self.epoch - 1} is kept. Lower learning_rate "
-                f"({self.cfg.learning_rate:g}) or kd_weight ({self.cfg.kd_weight:g})"
-            )
+            self.stop_diverged(f"the loss is not finite in epoch {self.epoch} (step {step})")
+
+    def check_weights(self) -> None:
+        """The last update of an epoch is not followed by a loss that would show what it broke."""
+        state = self.model.state_dict()
+        broken = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+        if broken:
+            self.stop_diverged(f"weights are not finite after epoch {self.epoch} ({broken[0]})")
+
+    def stop_diverged(self, what: str) -> NoReturn:
+        kept = f"the checkpoint of epoch {self.epoch - 1}" if self.epoch > 1 else "nothing"
+        raise DivergedError(
+            f"{self.run.id}: {what}; {kept} is kept. Lower learning_rate "
+            f"({self.cfg.learning_rate:g}) or kd_weight ({self.cfg.kd_weight:g})"
+        )
 
     def validate(self, split: str) -> dict[str, float]:
         """Accuracy and cross-entropy on a split, without flip averaging."""
@@ -273,6 +271,7 @@ def _run_epochs(trainer: Trainer) -> None:
             started = time.perf_counter()
             trainer.epoch += 1
             row: dict[str, float] = {"epoch": trainer.epoch} | trainer.train_epoch(bar.update)
+            trainer.check_weights()
             for split in splits:
                 row |= trainer.validate(split)
             row["seconds"] = time.perf_counter() - started

@@ -1,12 +1,15 @@
 """JupyterLab in a headless Chromium: notebooks run as they are, widgets answer."""
 
 import nbformat
+import papermill.parameterize
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[browser]'")
 
 from browser.jupyterlab import find_chromium, open_lab  # noqa: E402
+
+from gmelib.config import PROJECT_ROOT  # noqa: E402
 
 pytestmark = [
     pytest.mark.browser,
@@ -57,3 +60,39 @@ def test_a_notebook_runs_and_its_widgets_answer(tmp_path):
         assert bad.errors() == ["ZeroDivisionError: division by zero"]
     assert (tmp_path / "widgets.png").stat().st_size > 10_000
     assert (tmp_path / "widgets.ipynb").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_explorer_answers(tmp_path, smoke_root):
+    notebook = nbformat.read(PROJECT_ROOT / "notebooks" / "07_explore.ipynb", as_version=4)
+    overlays = [f"params/{name}.yaml" for name in ("synthetic", "smoke")]
+    given = {"out_root": str(smoke_root), "overlays": overlays}
+    adapted = papermill.parameterize.parameterize_notebook(notebook, given)
+    nbformat.write(adapted, tmp_path / "explore.ipynb")
+    with open_lab(tmp_path) as lab:
+        explore = lab.open("explore.ipynb")
+        explore.run_all()
+        assert not explore.errors()
+        text, pictures = explore.page.locator(".widget-html"), explore.page.locator(".widget-image")
+
+        def seen():
+            return [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
+
+        assert "trained at 14 px and sees 14 px" in text.inner_text()
+        first = seen()
+        assert len(first) == 3 and all(first)
+        explore.slide("LR size, px", 8)
+        assert "sees 8 px" in text.inner_text()
+        for label, option in {
+            "kernel": "nearest", "expression": "surprise", "attribution": "occlusion",
+        }.items():  # fmt: skip
+            before = seen()
+            explore.choose(label, option)
+            assert seen()[2] != before[2], f"{label}: the attribution did not change"
+        explore.slide("blur, px", 2)
+        runs = explore.page.locator(".widget-dropdown select").first
+        other = runs.locator("option").all_inner_texts()[1]
+        explore.choose("run", other)
+        assert "trained at 14 px and sees 14 px" in text.inner_text()
+        assert not explore.errors()
+        explore.screenshot(tmp_path / "explore.png")

@@ -1,11 +1,16 @@
 """A network and faces small enough to train in a second, for tests of the loop around them."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from gmelib.config import Config
+from gmelib.config import PROJECT_ROOT, Config, InputError
 from gmelib.data import FaceSet
 from gmelib.data.faceset import make_faces
 from gmelib.record import Run
@@ -82,3 +87,43 @@ def states_equal(one: dict, other: dict) -> bool:
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     return one == other
+
+
+def refusal(call, *args, **kwargs) -> str:
+    """The one line of the InputError that a call must end in."""
+    with pytest.raises(InputError) as error:
+        call(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+class FullDisk:
+    """Stands for ``open``: the file opens, and nothing can be written into it."""
+
+    def __init__(self, *args):
+        self.file = open(*args)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_space(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def start(source: str, *arguments: str) -> subprocess.Popen:
+    """Another Python process that can import gmelib and this module; talks by its pipes."""
+    paths = os.pathsep.join([str(PROJECT_ROOT), str(Path(__file__).parent)])
+    return subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )

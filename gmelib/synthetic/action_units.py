@@ -65,7 +65,7 @@ PROTOTYPES: dict[str, dict[str, float]] = {
     "neutral": {},
     "contempt": {"AU14": 1.0, "AU12": 0.25, "AU10": 0.1},
 }  # fmt: skip
-STRENGTH = (0.45, 1.0)  # how strongly a face shows its expression
+STRENGTH = (0.5, 1.0)  # how strongly a face shows its expression
 STRAY_CHANCE, STRAY_STRENGTH = 0.07, 0.35  # a unit outside the prototype: how often, at most
 
 

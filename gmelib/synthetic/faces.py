@@ -51,6 +51,22 @@ def draw_labels(count: int, classes: int, seed: int) -> np.ndarray:
     return rng.random((-(-count // classes), classes)).argsort(axis=1).ravel()[:count]
 
 
+def _fill(rows: np.ndarray) -> np.ndarray:
+    """Pads to BLOCK rows: a block is drawn whole, so that its noise never depends on count."""
+    return np.pad(rows, [(0, BLOCK - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def _checked(action_units: Tensor | np.ndarray, count: int) -> np.ndarray:
+    units = np.asarray(action_units, np.float32)
+    shape = (count, len(ACTION_UNITS))
+    if units.shape != shape or not ((units >= 0) & (units <= 1)).all():  # nan is neither
+        raise InputError(
+            f"action_units of shape {units.shape}: expected {shape} with values in [0, 1], columns "
+            "as ACTION_UNITS"
+        )
+    return units
+
+
 def _draw_block(
     units: np.ndarray, rng: np.random.Generator, size: int, masks: bool,
     identity: Mapping[str, float] | None,
@@ -116,19 +132,3 @@ def draw_faces(
         torch.cat(marks)[:count] if masks else None,
         classes,
     )
-
-
-def _fill(rows: np.ndarray) -> np.ndarray:
-    """Pads to BLOCK rows: a block is drawn whole, so that its noise never depends on count."""
-    return np.pad(rows, [(0, BLOCK - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-
-
-def _checked(action_units: Tensor | np.ndarray, count: int) -> np.ndarray:
-    units = np.asarray(action_units, np.float32)
-    shape = (count, len(ACTION_UNITS))
-    if units.shape != shape or not ((units >= 0) & (units <= 1)).all():  # nan is neither
-        raise InputError(
-            f"action_units of shape {units.shape}: expected {shape} with values in [0, 1], columns "
-            "as ACTION_UNITS"
-        )
-    return units

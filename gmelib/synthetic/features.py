@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from gmelib.synthetic.canvas import Canvas, spot
+from gmelib.synthetic.canvas import Canvas, Window, spot
 
 
 def _toward(x: Tensor, start: float, stop: float) -> Tensor:
@@ -25,7 +25,7 @@ def draw_forehead(canvas: Canvas, au: SimpleNamespace) -> None:
     depth = depth + 0.16 * face.age * (1 - (w.x / 0.4).square()).clamp_(min=0)
     bow = 0.10 * w.x.square()
     for y in (-0.10, -0.01, 0.08):
-        w.paint(face.colour["fold"], w.line(w.y - y - bow, 0.011) * depth)
+        w.crease(w.y - y - bow, 0.012, depth)
     w.close()
 
 
@@ -44,7 +44,7 @@ def draw_brow(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
     cover = w.line(w.y - middle, thick) * w.edge(w.x - start) * w.edge(0.24 - w.x)
     # The shadow of the brow ridge deepens as the brow comes down over the eye.
     shadow = spot(w.x + 0.05, w.y - middle - 0.06, 0.2, 0.07)
-    w.paint(face.colour["fold"], shadow * (0.12 + 0.35 * au.AU4))
+    w.paint(face.colour["fold"], shadow * (0.20 + 0.15 * au.AU4))
     w.paint(face.colour["hair"] * 0.8, cover * 0.92)
     w.close()
 
@@ -56,8 +56,22 @@ def draw_furrow(canvas: Canvas, au: SimpleNamespace) -> None:
     depth = 0.8 * au.AU4 + 0.22 * face.age
     reach = (1 - (w.y / 0.14).square()).clamp_(min=0)
     for side in (-1.0, 1.0):
-        w.paint(face.colour["fold"], w.line(w.x * side - 0.042 - 0.1 * w.y, 0.012) * reach * depth)
+        w.crease(w.x * side - 0.042 - 0.1 * w.y, 0.013, reach * depth)
     w.close()
+
+
+def _eye_lines(
+    w: Window, face: SimpleNamespace, au: SimpleNamespace, x: Tensor, y: Tensor, across: Tensor
+) -> None:
+    """Below the lower lid (y = 0): the bag of AU7 and the pouch of AU6; beside it crow's feet."""
+    reach = across.clamp(min=0)
+    w.crease(y - 0.034, 0.012, reach * 0.85 * au.AU7)
+    pouch = 0.16 * face.age + 0.65 * au.AU6
+    w.crease(y - 0.075 - 0.02 * reach, 0.013, reach * pouch)
+    out = x - face.eye_width
+    feet = _toward(out, 0.02, 0.05) * _toward(out, 0.145, 0.09) * (0.10 * face.age + 0.8 * au.AU6)
+    for slope in (-0.55, 0.0, 0.55):
+        w.crease(y - slope * out, 0.011, feet)
 
 
 def draw_eye(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
@@ -91,19 +105,6 @@ def draw_eye(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
     w.close()
 
 
-def _eye_lines(w, face: SimpleNamespace, au: SimpleNamespace, x: Tensor, y: Tensor, across: Tensor):
-    """Below the lower lid (y = 0): the bag of AU7 and the pouch of AU6; beside it crow's feet."""
-    fold = face.colour["fold"]
-    reach = across.clamp(min=0)
-    w.paint(fold, w.line(y - 0.034, 0.011) * reach * 0.75 * au.AU7)
-    pouch = 0.16 * face.age + 0.65 * au.AU6
-    w.paint(fold, w.line(y - 0.075 - 0.02 * reach, 0.012) * reach * pouch)
-    out = x - face.eye_width
-    feet = _toward(out, 0.02, 0.05) * _toward(out, 0.145, 0.09) * (0.10 * face.age + 0.8 * au.AU6)
-    for slope in (-0.55, 0.0, 0.55):
-        w.paint(fold, w.line(y - slope * out, 0.010) * feet)
-
-
 def draw_nose(canvas: Canvas, au: SimpleNamespace) -> None:
     """AU9 wrinkles the root and sides and lifts the wings; AU10 lifts them a little."""
     face, colour = canvas.face, canvas.face.colour
@@ -125,9 +126,8 @@ def draw_nose(canvas: Canvas, au: SimpleNamespace) -> None:
     base = w.line(y - 0.075 + 0.3 * x.square(), 0.010) * w.edge(0.06 - beside)
     w.paint(colour["fold"], base * 0.5)
     for k in range(3):
-        across = w.line(y + 0.20 + 0.055 * k - 0.9 * (beside - 0.05), 0.0105)
         reach = w.edge(beside - 0.018) * w.edge(0.10 - beside)
-        w.paint(colour["fold"], across * reach * 0.85 * au.AU9)
+        w.crease(y + 0.20 + 0.055 * k - 0.9 * (beside - 0.05), 0.0115, reach * au.AU9)
     w.close()
 
 
@@ -149,20 +149,19 @@ def draw_cheek(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
         0.10 + 0.30 * face.age + 0.55 * au.AU12 + 0.30 * au.AU9 + 0.55 * au.AU10
         + 0.18 * au.AU6 + 0.12 * au.AU20 + 0.2 * one
     ).clamp(max=0.9)  # fmt: skip
-    w.paint(colour["fold"], w.line(x - path, 0.013) * ends * depth)
+    w.crease(x - path, 0.014, ends * depth)
     # AU9 bunches the skin beside the nose.
     for k in range(2):
-        bunch = w.line(y + 0.15 + 0.05 * k - 0.7 * (x + 0.20), 0.010)
         reach = _toward(x, -0.24, -0.20) * _toward(x, -0.08, -0.14)
-        w.paint(colour["fold"], bunch * reach * 0.6 * au.AU9)
+        w.crease(y + 0.15 + 0.05 * k - 0.7 * (x + 0.20), 0.011, reach * 0.7 * au.AU9)
     w.close()
 
 
-def draw_mouth(canvas: Canvas, au: SimpleNamespace) -> None:
-    """Lips, teeth and tongue; nearly every lower-face unit bends, parts or thins them."""
-    face, colour = canvas.face, canvas.face.colour
-    w = canvas.window(0.0, face.mouth_height + 0.06, 0.46, 0.34)
-    x, y = w.x, w.y + 0.06
+def _lip_curves(face: SimpleNamespace, au: SimpleNamespace, x: Tensor) -> SimpleNamespace:
+    """Heights of the lips' four edges and of the seam over x (down is positive), and their width.
+
+    t is 1 in the middle of the mouth and 0 from its corners on; gap is how far the lips part.
+    """
     one = au.AU14 * (x * face.smirk > 0)
     press = (au.AU23 * 0.6 + au.AU24).clamp(max=1)
     wide = face.mouth_width + 0.075 * au.AU12 + 0.070 * au.AU20 - 0.035 * au.AU23
@@ -171,67 +170,74 @@ def draw_mouth(canvas: Canvas, au: SimpleNamespace) -> None:
     t = (1 - s2).clamp_(min=0)
     square = s2.clamp(max=1.3)
     rise = face.mouth_curve + 0.105 * au.AU12 - 0.015 * au.AU20 + 0.045 * one
-    line = 0.035 * au.AU12 - rise * square + 0.085 * au.AU15 * square * square
-    line = line - 0.035 * au.AU17 * t
+    seam = 0.035 * au.AU12 - rise * square + 0.085 * au.AU15 * square * square
+    seam = seam - 0.035 * au.AU17 * t
     parted = (1 - 0.85 * au.AU24) * (1 - 0.3 * au.AU17)
     up = (0.018 * au.AU25 + 0.045 * au.AU10 + 0.020 * au.AU9 + 0.020 * au.AU26) * parted
     down = (0.050 * au.AU25 + 0.190 * au.AU26 + 0.055 * au.AU16) * parted
-    top = line - up * t
-    bottom = line + down * t * (1.3 - 0.3 * t)
+    top = seam - up * t
+    bottom = seam + down * t * (1.3 - 0.3 * t)
     thin = 1 - 0.62 * press - 0.22 * au.AU12 - 0.22 * au.AU20
     bow = 1 - 0.30 * (1 - (x / 0.09).square()).clamp_(min=0).square_()
-    full = t * (1.6 - 0.6 * t)
-    outer_top = top - face.lip_upper * thin * full * bow
-    outer_bottom = bottom + face.lip_lower * thin * full
-    within = w.edge(wide - x.abs())
-    lips = w.edge(y - outer_top) * w.edge(outer_bottom - y) * within
-    inside = w.edge(y - top) * w.edge(bottom - y) * within
-
-    w.paint(colour["fold"], spot(x, y - outer_bottom - 0.045, 0.17, 0.05) * 0.45)
-    w.paint(colour["lips"], lips)
-    w.paint(colour["lips"] * 0.82, lips * w.edge(line - y) * 0.8)
-    w.paint(colour["bright"], spot(x, y - bottom - 0.45 * face.lip_lower, 0.12, 0.03) * lips * 0.5)
-    _open_mouth(w, au, x, y, top, bottom, inside)
-    seam = w.line(y - line, 0.012 + 0.007 * press) * w.edge(wide + 0.01 - x.abs())
-    w.paint(colour["fold"] * 0.6, seam * (1 - (up + down) * 25).clamp(min=0) * 0.85)
-    _lip_lines(w, face, au, x, y, SimpleNamespace(
-        wide=wide, corner=line, top=outer_top, bottom=outer_bottom, one=one, press=press, t=t,
-    ))  # fmt: skip
-    w.close()
+    full = t * (1.6 - 0.6 * t) * thin
+    return SimpleNamespace(
+        wide=wide, seam=seam, top=top, bottom=bottom, outer_top=top - face.lip_upper * full * bow,
+        outer_bottom=bottom + face.lip_lower * full, gap=up + down, one=one, press=press, t=t,
+    )  # fmt: skip
 
 
-def _open_mouth(w, au: SimpleNamespace, x: Tensor, y: Tensor, top: Tensor, bottom: Tensor,
-                inside: Tensor) -> None:  # fmt: skip
+def _open_mouth(
+    w: Window, au: SimpleNamespace, x: Tensor, y: Tensor, lip: SimpleNamespace, inside: Tensor
+) -> None:
+    """What shows between the lips: tongue, upper and lower teeth."""
     colour = w.canvas.face.colour
     w.paint(colour["mouth"], inside)
-    w.paint(colour["tongue"] * 0.75, spot(x, y - bottom, 0.17, 0.11) * inside * au.AU26)
+    w.paint(colour["tongue"] * 0.75, spot(x, y - lip.bottom, 0.17, 0.11) * inside * au.AU26)
     show = (0.25 + au.AU12 + au.AU10 + 0.6 * au.AU20 + 0.4 * au.AU25).clamp(max=1)
-    w.paint(colour["white"], inside * w.edge(top + 0.055 - y) * show)
+    w.paint(colour["white"], inside * w.edge(lip.top + 0.055 - y) * show)
     low = (au.AU16 + 0.5 * au.AU20).clamp(max=1)
-    w.paint(colour["white"] * 0.9, inside * w.edge(y - bottom + 0.035) * low)
+    w.paint(colour["white"] * 0.9, inside * w.edge(y - lip.bottom + 0.035) * low)
 
 
-def _lip_lines(w, face: SimpleNamespace, au: SimpleNamespace, x: Tensor, y: Tensor,
-               lip: SimpleNamespace) -> None:  # fmt: skip
+def _lip_lines(w: Window, au: SimpleNamespace, x: Tensor, y: Tensor, lip: SimpleNamespace) -> None:
     """Corner marks and the skin around the lips."""
-    fold = face.colour["fold"]
+    face = w.canvas.face
     beyond = x.abs() - lip.wide
-    at_corner = y - lip.corner
+    at_corner = y - lip.seam
     # AU12 and, on one side, AU14 press a short upright dent into the corner.
-    dent = w.line(beyond - 0.022 + 1.2 * at_corner.square(), 0.012)
-    dent = dent * w.edge(0.055 - at_corner.abs())
-    w.paint(fold, dent * (0.55 * au.AU12 + 0.15 * face.age + 0.95 * lip.one).clamp(max=1))
+    dent = (0.65 * au.AU12 + 0.15 * face.age + lip.one).clamp(max=1)
+    reach = w.edge(0.055 - at_corner.abs())
+    w.crease(beyond - 0.022 + 1.2 * at_corner.square(), 0.013, reach * dent)
     # AU15 drags a fold down and out from the corner.
-    drag = w.line(beyond - 0.012 - 0.25 * at_corner, 0.012)
-    drag = drag * w.edge(at_corner - 0.005) * _toward(at_corner, 0.13, 0.05)
-    w.paint(fold, drag * (0.8 * au.AU15))
+    reach = w.edge(at_corner - 0.005) * _toward(at_corner, 0.13, 0.05)
+    w.crease(beyond - 0.012 - 0.25 * at_corner, 0.013, reach * 0.9 * au.AU15)
     # AU20: upright folds beside the stretched mouth.
-    for k in (0.035, 0.075):
-        side = w.line(beyond - k - 0.8 * at_corner.square(), 0.010) * w.edge(0.07 - at_corner.abs())
-        w.paint(fold, side * 0.6 * au.AU20)
+    reach = w.edge(0.07 - at_corner.abs())
+    for away in (0.035, 0.085):
+        w.crease(beyond - away - 0.8 * at_corner.square(), 0.011, reach * 0.75 * au.AU20)
     # AU23 and AU24: the skin bulges above and below the pressed lips.
-    for away in (lip.top - 0.028 - y, y - lip.bottom - 0.028):
-        w.paint(fold, w.line(away, 0.011) * lip.t * 0.6 * lip.press)
+    for away in (lip.outer_top - 0.028 - y, y - lip.outer_bottom - 0.028):
+        w.crease(away, 0.012, lip.t * 0.75 * lip.press)
+
+
+def draw_mouth(canvas: Canvas, au: SimpleNamespace) -> None:
+    """Lips, teeth and tongue; nearly every lower-face unit bends, parts or thins them."""
+    face, colour = canvas.face, canvas.face.colour
+    w = canvas.window(0.0, face.mouth_height + 0.06, 0.46, 0.34)
+    x, y = w.x, w.y + 0.06
+    lip = _lip_curves(face, au, x)
+    within = w.edge(lip.wide - x.abs())
+    lips = w.edge(y - lip.outer_top) * w.edge(lip.outer_bottom - y) * within
+    shine = spot(x, y - lip.bottom - 0.45 * face.lip_lower, 0.12, 0.03)
+    w.paint(colour["fold"], spot(x, y - lip.outer_bottom - 0.045, 0.17, 0.05) * 0.45)
+    w.paint(colour["lips"], lips)
+    w.paint(colour["lips"] * 0.82, lips * w.edge(lip.seam - y) * 0.8)
+    w.paint(colour["bright"], shine * lips * 0.5)
+    _open_mouth(w, au, x, y, lip, w.edge(y - lip.top) * w.edge(lip.bottom - y) * within)
+    seam = w.line(y - lip.seam, 0.012 + 0.007 * lip.press) * w.edge(lip.wide + 0.01 - x.abs())
+    w.paint(colour["fold"] * 0.6, seam * (1 - lip.gap * 25).clamp(min=0) * 0.85)
+    _lip_lines(w, au, x, y, lip)
+    w.close()
 
 
 def draw_chin(canvas: Canvas, au: SimpleNamespace) -> None:
@@ -239,8 +245,8 @@ def draw_chin(canvas: Canvas, au: SimpleNamespace) -> None:
     face, fold = canvas.face, canvas.face.colour["fold"]
     drop = 0.13 * au.AU26 + 0.02 * au.AU25 + 0.04 * au.AU16
     w = canvas.window(0.0, face.chin - 0.17 + drop, 0.24, 0.14)
-    arch = w.line(w.y + 0.085 - 1.6 * w.x.square(), 0.011)
-    w.paint(fold, arch * (1 - (w.x / 0.2).square()).clamp_(min=0) * 0.7 * au.AU17)
+    reach = (1 - (w.x / 0.2).square()).clamp_(min=0)
+    w.crease(w.y + 0.085 - 1.6 * w.x.square(), 0.012, reach * 0.8 * au.AU17)
     for x, y in ((-0.06, 0.0), (0.05, -0.015), (0.0, 0.035), (-0.02, -0.03), (0.085, 0.03)):
         w.paint(fold, spot(w.x - x, w.y - y, 0.026, 0.024) * 0.75 * au.AU17)
     w.close()

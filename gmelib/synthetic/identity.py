@@ -16,12 +16,12 @@ from gmelib.config import InputError
 # action units on purpose: a coarse picture cannot tell them apart.
 PARAMETERS: dict[str, tuple[float, float]] = {
     # pose
-    "scale": (0.42, 0.47),  # face unit, in sides of the picture
-    "angle": (-0.09, 0.09),  # in-plane rotation, rad
-    "yaw": (-0.22, 0.22),  # rad
-    "pitch": (-0.07, 0.07),  # rad
-    "shift_x": (-0.025, 0.025),  # sides of the picture
-    "shift_y": (-0.015, 0.035),
+    "scale": (0.435, 0.475),  # face unit, in sides of the picture
+    "angle": (-0.07, 0.07),  # in-plane rotation, rad
+    "yaw": (-0.18, 0.18),  # rad
+    "pitch": (-0.05, 0.05),  # rad
+    "shift_x": (-0.018, 0.018),  # sides of the picture
+    "shift_y": (-0.01, 0.03),
     # head
     "head_width": (0.66, 0.77),
     "head_top": (1.02, 1.14),
@@ -32,21 +32,21 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "eye_gap": (0.29, 0.34),
     "eye_height": (-0.13, -0.08),
     "eye_width": (0.145, 0.180),
-    "eye_open": (0.064, 0.086),
+    "eye_open": (0.060, 0.090),
     "eye_tilt": (-0.06, 0.12),
     "iris_size": (0.068, 0.082),
     "gaze_x": (-0.040, 0.040),
     "gaze_y": (-0.012, 0.016),
     "lash": (0.0, 1.0),
-    "brow_height": (0.18, 0.23),
+    "brow_height": (0.17, 0.235),
     "brow_arch": (0.00, 0.06),
-    "brow_tilt": (-0.10, 0.10),
+    "brow_tilt": (-0.15, 0.15),
     "brow_thick": (0.020, 0.042),
     "nose_length": (0.26, 0.36),
     "nose_width": (0.10, 0.15),
     "mouth_height": (0.53, 0.58),
     "mouth_width": (0.21, 0.28),
-    "mouth_curve": (-0.025, 0.025),
+    "mouth_curve": (-0.035, 0.035),
     "lip_upper": (0.030, 0.058),
     "lip_lower": (0.040, 0.075),
     "smirk": (-1.0, 1.0),  # the sign says on which side AU14 acts
@@ -57,7 +57,7 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "cloth": (0.0, 1.0),
     "frame": (0.0, 1.0),
     "lipstick": (-1.0, 1.0),
-    "saturation": (0.35, 1.0),
+    "saturation": (0.45, 1.0),
     "warmth": (-0.06, 0.06),
     # hair, beard, glasses, occlusion: values under a chance, or amounts
     "hair_line": (0.62, 0.84),
@@ -78,9 +78,9 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "occlusion_turn": (-1.0, 1.0),
     "occlusion_tone": (0.0, 1.0),
     # light and camera
-    "light_x": (-0.22, 0.22),
-    "light_y": (-0.16, 0.06),
-    "gain": (0.85, 1.12),
+    "light_x": (-0.18, 0.18),
+    "light_y": (-0.12, 0.04),
+    "gain": (0.88, 1.10),
     "lift": (-0.03, 0.05),
     "noise": (0.004, 0.026),
     "wall_edge": (-1.0, 2.0),
@@ -120,7 +120,7 @@ def _colours(face: SimpleNamespace) -> None:
         "skin": skin, "lips": lips, "mouth": red * 0.32, "tongue": red * 0.9,
         "hair": hair, "iris": mix(IRIS, face.iris * pale), "cloth": cloth,
         "wall": 0.45 * cloth.flip(1) + 0.42, "far": 0.5 * cloth.roll(1, 1) + 0.12,
-        "fold": skin * torch.tensor([0.52, 0.42, 0.40])[None, :, None, None],
+        "fold": skin * torch.tensor([0.46, 0.35, 0.33])[None, :, None, None],
         "blush": skin * torch.tensor([1.0, 0.80, 0.78])[None, :, None, None],
         "bright": skin + (1 - skin) * 0.42,
         "white": torch.ones_like(skin) * 0.94, "dark": torch.ones_like(skin) * 0.07,
