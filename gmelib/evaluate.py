@@ -1,5 +1,6 @@
 """Predictions of a trained network, and what it costs: parameters, MACs, faces a second."""
 
+import copy
 import time
 import warnings
 from pathlib import Path
@@ -88,14 +89,12 @@ def complexity(model: nn.Module, input_size: int) -> dict[str, Any]:
 
 
 def _thop(model: nn.Module, face: torch.Tensor) -> dict[str, int]:
-    try:
-        from thop import profile
-    except ImportError:
-        return {}
-    import copy
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # thop warns about its own old calls
+        try:
+            from thop import profile
+        except ImportError:
+            return {}
         # thop leaves counters on the modules it has seen
         macs, parameters = profile(copy.deepcopy(model), (face,), verbose=False)
     return {"parameters_thop": int(parameters), "macs_thop": int(macs)}

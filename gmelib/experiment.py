@@ -1,12 +1,14 @@
 """A run from its parameters to its record: done is loaded, broken resumed, missing trained."""
 
 import json
+import shlex
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
 from gmelib.checkpoint import discard, load_checkpoint, load_model
+from gmelib.compute import pick_device
 from gmelib.config import Config, InputError, resolve
 from gmelib.data import FaceSet
 from gmelib.evaluate import complexity, predict, save_predictions
@@ -95,7 +97,7 @@ def find_teacher(cfg: Config, faces: FaceSet) -> Run:
             "set kd_weight = 0 or attention = 'dbam'"
         )
     if not cfg.teacher_run:
-        run = Run.open(cfg.teacher(), "teacher")
+        run = Run.open(cfg.teacher().replace(force=False), "teacher")  # force is the student's
         if not run.is_done:
             raise InputError(
                 f"the teacher {run.id} is {run.state}; train it first with: {_command(cfg)}"
@@ -120,8 +122,9 @@ def find_teacher(cfg: Config, faces: FaceSet) -> Run:
 
 
 def _command(cfg: Config) -> str:
-    values = json.dumps(cfg.teacher().scientific() | {"data_root": cfg.data_root})
-    return f"papermill notebooks/02_teacher.ipynb outputs/02_teacher.ipynb -y '{values}'"
+    places = {"data_root": cfg.data_root, "out_root": cfg.out_root, "overlays": []}
+    values = shlex.quote(json.dumps(cfg.teacher().scientific() | places))
+    return f"papermill notebooks/02_teacher.ipynb outputs/02_teacher.ipynb -y {values}"
 
 
 def _finished(run: Run, faces: FaceSet, *, teacher_run: Run | None) -> Run:
@@ -137,10 +140,11 @@ def _finished(run: Run, faces: FaceSet, *, teacher_run: Run | None) -> Run:
 
 
 def _make(run: Run, faces: FaceSet, teacher_run: Run | None) -> None:
-    if run.is_done:
-        discard(run)
+    pick_device(run.cfg.device)  # what can fail fails before a finished run is given up
     model = initial_model(run.cfg, len(faces.classes))
     teacher = load_model(teacher_run) if teacher_run else None
+    if run.is_done:
+        discard(run)
     fit(run, model, faces, teacher=teacher)
     _evaluate(run, model, faces, teacher_run)
 
@@ -154,6 +158,7 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
     last_epoch = initial_model(cfg, len(faces.classes))
     last_epoch.load_state_dict(state["average"] or state["model"])
     last = predict(last_epoch, faces, cfg, run.stage)
+    validation = [row["validation_accuracy"] for row in state["history"]]
     blocks = sum(cfg.blocks) if cfg.attention != "none" else 0
     run.finish(
         classes=faces.classes,
@@ -164,9 +169,9 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
             "accuracy_of_last_epoch": float((last["label"] == last["predicted"]).mean()),
         },
         validation={
-            "best_epoch": state["best"]["epoch"],
-            "best_accuracy": state["history"][state["best"]["epoch"] - 1]["validation_accuracy"],
-            "last_accuracy": state["history"][-1]["validation_accuracy"],
+            "best_epoch": 1 + validation.index(max(validation)),
+            "best_accuracy": max(validation),
+            "last_accuracy": validation[-1],
         },
         distillation={
             "teacher": teacher_run.id if teacher_run else None,

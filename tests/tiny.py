@@ -62,7 +62,8 @@ def faces(seed: int = 0, sizes: dict[str, int] = SIZES) -> FaceSet:
 
 
 def run_of(out_root: Path, stage: str = "student", **values) -> Run:
-    return Run.open(config(out_root, **values), stage)
+    cfg = config(out_root, **values)
+    return Run.open(cfg.teacher() if stage == "teacher" else cfg, stage)
 
 
 def shake(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

@@ -41,7 +41,7 @@ AU_REGION = {
     "AU10": ("mouth", "cheeks", "nose"),
     "AU12": ("mouth", "cheeks"),
     "AU14": ("mouth", "cheeks"),
-    "AU15": ("mouth",),
+    "AU15": ("mouth", "jaw"),
     "AU16": ("mouth",),
     "AU17": ("mouth", "jaw"),
     "AU20": ("mouth", "cheeks"),

@@ -114,7 +114,7 @@ class Window:
         to hold the lines shows nothing of them.
         """
         relief = self.line(distance, half_width)
-        relief = relief - 0.8 * self.line(distance - 2.1 * half_width, half_width)
+        relief = relief - 0.75 * self.line(distance - 2.3 * half_width, 1.3 * half_width)
         self.pixels = self.pixels * (1 - 0.58 * depth * relief)[:, None]
 
     def close(self) -> None:

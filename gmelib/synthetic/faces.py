@@ -1,6 +1,7 @@
 """draw_faces: labelled faces from a seed, with their action units and a mask per region."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -86,10 +87,22 @@ def _draw_block(
     draw_glasses(canvas)
     draw_occlusion(canvas)
     if masks:
-        mark_regions(canvas)
+        mark_regions(canvas, head)
     return develop(canvas, head, rng), canvas.masks
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A block is too small to share: more threads would wait, on a busy machine for minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def draw_faces(
     count: int, *, size: int = 112, seed: int = 0, contempt: bool = False, masks: bool = False,
     action_units: Tensor | np.ndarray | None = None, identity: Mapping[str, float] | None = None,

@@ -24,8 +24,8 @@ def draw_forehead(canvas: Canvas, au: SimpleNamespace) -> None:
     depth = 0.62 * au.AU1 * middle + 0.62 * au.AU2 * sides
     depth = depth + 0.16 * face.age * (1 - (w.x / 0.4).square()).clamp_(min=0)
     bow = 0.10 * w.x.square()
-    for y in (-0.10, -0.01, 0.08):
-        w.crease(w.y - y - bow, 0.012, depth)
+    for y in (-0.11, -0.01, 0.09):
+        w.crease(w.y - y - bow, 0.018, depth)
     w.close()
 
 
@@ -56,7 +56,7 @@ def draw_furrow(canvas: Canvas, au: SimpleNamespace) -> None:
     depth = 0.8 * au.AU4 + 0.22 * face.age
     reach = (1 - (w.y / 0.14).square()).clamp_(min=0)
     for side in (-1.0, 1.0):
-        w.crease(w.x * side - 0.042 - 0.1 * w.y, 0.013, reach * depth)
+        w.crease(w.x * side - 0.042 - 0.1 * w.y, 0.019, reach * depth)
     w.close()
 
 
@@ -65,13 +65,13 @@ def _eye_lines(
 ) -> None:
     """Below the lower lid (y = 0): the bag of AU7 and the pouch of AU6; beside it crow's feet."""
     reach = across.clamp(min=0)
-    w.crease(y - 0.034, 0.012, reach * 0.85 * au.AU7)
+    w.crease(y - 0.034, 0.018, reach * 0.85 * au.AU7)
     pouch = 0.16 * face.age + 0.65 * au.AU6
-    w.crease(y - 0.075 - 0.02 * reach, 0.013, reach * pouch)
+    w.crease(y - 0.075 - 0.02 * reach, 0.019, reach * pouch)
     out = x - face.eye_width
     feet = _toward(out, 0.02, 0.05) * _toward(out, 0.145, 0.09) * (0.10 * face.age + 0.8 * au.AU6)
     for slope in (-0.55, 0.0, 0.55):
-        w.crease(y - slope * out, 0.011, feet)
+        w.crease(y - slope * out, 0.017, feet)
 
 
 def draw_eye(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
@@ -127,7 +127,7 @@ def draw_nose(canvas: Canvas, au: SimpleNamespace) -> None:
     w.paint(colour["fold"], base * 0.5)
     for k in range(3):
         reach = w.edge(beside - 0.018) * w.edge(0.10 - beside)
-        w.crease(y + 0.20 + 0.055 * k - 0.9 * (beside - 0.05), 0.0115, reach * au.AU9)
+        w.crease(y + 0.19 + 0.075 * k - 0.9 * (beside - 0.05), 0.017, reach * au.AU9)
     w.close()
 
 
@@ -149,11 +149,11 @@ def draw_cheek(canvas: Canvas, au: SimpleNamespace, side: float) -> None:
         0.10 + 0.30 * face.age + 0.55 * au.AU12 + 0.30 * au.AU9 + 0.55 * au.AU10
         + 0.18 * au.AU6 + 0.12 * au.AU20 + 0.2 * one
     ).clamp(max=0.9)  # fmt: skip
-    w.crease(x - path, 0.014, ends * depth)
+    w.crease(x - path, 0.021, ends * depth)
     # AU9 bunches the skin beside the nose.
     for k in range(2):
         reach = _toward(x, -0.24, -0.20) * _toward(x, -0.08, -0.14)
-        w.crease(y + 0.15 + 0.05 * k - 0.7 * (x + 0.20), 0.011, reach * 0.7 * au.AU9)
+        w.crease(y + 0.14 + 0.07 * k - 0.7 * (x + 0.20), 0.017, reach * 0.7 * au.AU9)
     w.close()
 
 
@@ -207,17 +207,17 @@ def _lip_lines(w: Window, au: SimpleNamespace, x: Tensor, y: Tensor, lip: Simple
     # AU12 and, on one side, AU14 press a short upright dent into the corner.
     dent = (0.65 * au.AU12 + 0.15 * face.age + lip.one).clamp(max=1)
     reach = w.edge(0.055 - at_corner.abs())
-    w.crease(beyond - 0.022 + 1.2 * at_corner.square(), 0.013, reach * dent)
+    w.crease(beyond - 0.022 + 1.2 * at_corner.square(), 0.019, reach * dent)
     # AU15 drags a fold down and out from the corner.
     reach = w.edge(at_corner - 0.005) * _toward(at_corner, 0.13, 0.05)
-    w.crease(beyond - 0.012 - 0.25 * at_corner, 0.013, reach * 0.9 * au.AU15)
+    w.crease(beyond - 0.012 - 0.25 * at_corner, 0.019, reach * 0.9 * au.AU15)
     # AU20: upright folds beside the stretched mouth.
     reach = w.edge(0.07 - at_corner.abs())
-    for away in (0.035, 0.085):
-        w.crease(beyond - away - 0.8 * at_corner.square(), 0.011, reach * 0.75 * au.AU20)
+    for away in (0.035, 0.11):
+        w.crease(beyond - away - 0.8 * at_corner.square(), 0.017, reach * 0.75 * au.AU20)
     # AU23 and AU24: the skin bulges above and below the pressed lips.
     for away in (lip.outer_top - 0.028 - y, y - lip.outer_bottom - 0.028):
-        w.crease(away, 0.012, lip.t * 0.75 * lip.press)
+        w.crease(away, 0.018, lip.t * 0.75 * lip.press)
 
 
 def draw_mouth(canvas: Canvas, au: SimpleNamespace) -> None:
@@ -246,7 +246,7 @@ def draw_chin(canvas: Canvas, au: SimpleNamespace) -> None:
     drop = 0.13 * au.AU26 + 0.02 * au.AU25 + 0.04 * au.AU16
     w = canvas.window(0.0, face.chin - 0.17 + drop, 0.24, 0.14)
     reach = (1 - (w.x / 0.2).square()).clamp_(min=0)
-    w.crease(w.y + 0.085 - 1.6 * w.x.square(), 0.012, reach * 0.8 * au.AU17)
+    w.crease(w.y + 0.085 - 1.6 * w.x.square(), 0.018, reach * 0.8 * au.AU17)
     for x, y in ((-0.06, 0.0), (0.05, -0.015), (0.0, 0.035), (-0.02, -0.03), (0.085, 0.03)):
         w.paint(fold, spot(w.x - x, w.y - y, 0.026, 0.024) * 0.75 * au.AU17)
     w.close()

@@ -1,12 +1,11 @@
 """Masks of the facial regions, in the pose of each face."""
 
-import torch
-
 from gmelib.synthetic.action_units import REGIONS
 from gmelib.synthetic.canvas import Canvas
+from gmelib.synthetic.head import Head
 
 
-def mark_regions(canvas: Canvas) -> None:
+def mark_regions(canvas: Canvas, head: Head) -> None:
     """Fills canvas.masks (N, R, S, S). Regions are anatomical: a mask stays where glasses, hair or
     something held before the face hides it. Where two meet, the one listed first below has it."""
     face = canvas.face
@@ -29,8 +28,9 @@ def mark_regions(canvas: Canvas) -> None:
             mask = canvas.masks[:, REGIONS.index(name)].flatten(1)
             index = w.index[:, 0]
             mask.scatter_(1, index, mask.gather(1, index) | inside.flatten(1))
-    taken = torch.zeros_like(canvas.masks[:, 0])
+    # The face and a little beyond, but not the neck: what is outside counts as taken.
+    taken = head.round > 1.15
     for name in dict.fromkeys(shape[0] for shape in shapes):
         mask = canvas.masks[:, REGIONS.index(name)]
         mask &= ~taken
-        taken |= mask
+        taken = taken | mask

@@ -63,6 +63,11 @@ LISTEN = """() => {
     });
 }"""
 
+HEIGHT = """() => {
+    const cells = [...document.querySelectorAll('.jp-Notebook .jp-Cell')];
+    return cells.at(-1).getBoundingClientRect().bottom - cells[0].getBoundingClientRect().top;
+}"""
+
 
 def find_chromium() -> str | None:
     """The browser to drive, or None where there is none."""
@@ -146,10 +151,9 @@ class Notebook:
     def screenshot(self, path: Path) -> None:
         """The whole notebook, however long, in one picture."""
         size = self.page.viewport_size
-        height = self.page.evaluate(
-            "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
-        )
+        height = self.page.evaluate(HEIGHT)
         self.page.set_viewport_size({"width": size["width"], "height": int(height) + 160})
+        self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
         self.page.wait_for_timeout(500)
         self.page.screenshot(path=path)
         self.page.set_viewport_size(size)
