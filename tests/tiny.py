@@ -128,3 +128,8 @@ def start(source: str, *arguments: str) -> subprocess.Popen:
         text=True,
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
     )
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its content; empty where there is no folder."""
+    return {p.name: p.read_bytes() for p in folder.glob("*") if p.is_file()}
