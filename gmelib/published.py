@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from gmelib import paper
-from gmelib.config import PROJECT_ROOT, InputError, read_yaml, resolve
+from gmelib.config import PRIVATE, PROJECT_ROOT, InputError, read_yaml, resolve
 from gmelib.evaluate import load_predictions
 from gmelib.metrics import paired_difference, report
 from gmelib.record import PUBLISHED, read_facts
@@ -134,7 +134,8 @@ def preset_of(config: dict[str, Any]) -> str:
     """The preset in params/ that a run follows in every key, or ``own``."""
     for name in ("cpu", "paper"):
         values = read_yaml(f"params/{name}.yaml")
-        if all(config[key] == value for key, value in values.items() if key != "kd_weight"):
+        followed = set(values) - PRIVATE - {"kd_weight"}  # no distillation is a row of its own
+        if all(config[key] == values[key] for key in followed):
             return name
     return "own"
 

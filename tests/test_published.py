@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gmelib import published
-from gmelib.config import InputError
+from gmelib.config import PRIVATE, Config, InputError
 
 TABLE = "# Results\n\n<!-- results: synthetic -->\n<!-- end -->\n"
 
@@ -92,3 +92,17 @@ def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"no run\.json"):
         published.add(tmp_path / "half")
     assert published.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("overlay", "changes", "preset"),
+    [
+        ("cpu", {}, "cpu"),
+        ("cpu", {"kd_weight": 0}, "cpu"),
+        ("cpu", {"epochs": 9}, "own"),
+        ("paper", {}, "paper"),
+    ],
+)
+def test_a_run_is_labelled_with_the_preset_it_follows(overlay, changes, preset) -> None:
+    cfg = Config.load(f"params/{overlay}.yaml", dataset="fer2013", **changes)
+    assert published.preset_of(cfg.model_dump(mode="json", exclude=PRIVATE)) == preset
