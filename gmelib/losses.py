@@ -50,7 +50,10 @@ def attention_similarity_loss(
     function = torch.sigmoid if maps == "sigmoid" else (lambda m: m)
     channel, spatial = (
         torch.stack(
-            [cosine_distance(function(t), function(s)).mean() for s, t in zip(*pair, strict=True)]
+            [
+                cosine_distance(function(theirs.detach()), function(ours)).mean()
+                for ours, theirs in zip(*pair, strict=True)
+            ]
         )
         for pair in kinds
     )  # each (blocks,)
