@@ -1,9 +1,10 @@
 """JupyterLab in a headless Chromium: notebooks run as they are, widgets answer."""
 
 import nbformat
-import papermill.parameterize
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[browser]'")
 
@@ -64,10 +65,10 @@ def test_a_notebook_runs_and_its_widgets_answer(tmp_path):
 
 @pytest.mark.slow
 def test_the_explorer_answers(tmp_path, smoke_root):
-    notebook = nbformat.read(PROJECT_ROOT / "notebooks" / "07_explore.ipynb", as_version=4)
+    notebook = load_notebook_node(str(PROJECT_ROOT / "notebooks" / "07_explore.ipynb"))
     overlays = [f"params/{name}.yaml" for name in ("synthetic", "smoke")]
     given = {"out_root": str(smoke_root), "overlays": overlays}
-    adapted = papermill.parameterize.parameterize_notebook(notebook, given)
+    adapted = parameterize_notebook(notebook, given)
     nbformat.write(adapted, tmp_path / "explore.ipynb")
     with open_lab(tmp_path) as lab:
         explore = lab.open("explore.ipynb")
