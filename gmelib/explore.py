@@ -61,9 +61,10 @@ class Explorer:
         )  # fmt: skip
         self.method = _choice("attribution", list(METHODS))
         self.message = widgets.HTML()
+        widths = {"probabilities": "100%", "attention": "100%", "attribution": "60%"}
         self.pictures = {
-            name: widgets.Image(format="png", layout=widgets.Layout(width="100%"))
-            for name in ("probabilities", "attention", "attribution")
+            name: widgets.Image(format="png", layout=widgets.Layout(width=width))
+            for name, width in widths.items()
         }
         self._busy = False
         self._connect()
@@ -124,7 +125,7 @@ class Explorer:
         trained = self.runs[self.run.value].cfg.lr_size
         self.message.value = (
             f"Face {self.face.value + 1} of {len(self.index)}; the student was trained at "
-            f"{trained} px and sees {self.lr_size.value} px."
+            f"{trained} px and sees {self.lr_size.value} px. Below, teacher on the left or above."
         )
         self._draw(
             probabilities=figures.probability_bars(
@@ -157,7 +158,7 @@ class Explorer:
         return figures.attribution_grid(
             torch.cat(inputs),
             {method: torch.cat(maps)},
-            true=[f"{self.expression.value} ({n})" for n in ("teacher", "student")],
+            true=[self.expression.value] * 2,
             predicted=[self.faces.classes[g] for g in guesses],
             probability=[float(c.max()) for c in chances],
         )

@@ -121,6 +121,16 @@ def conclusion(run: Run) -> str:
     return "\n".join(sentences)
 
 
+def _balance(train: pd.Series) -> str:
+    ratio = train.max() / train.min()
+    if ratio < 1.05:
+        return f"The classes are equally frequent in training ({train.min():,} faces or more each)."
+    return (
+        f"Most frequent in training: {train.idxmax()} ({train.max():,}), rarest: "
+        f"{train.idxmin()} ({train.min():,}), {ratio:.1f} times fewer."
+    )
+
+
 def data_conclusion(report: DataReport, loss: pd.DataFrame, cfg: Config) -> str:
     """What the data notebook shows."""
     counts = report.faces.counts()
@@ -131,8 +141,7 @@ def data_conclusion(report: DataReport, loss: pd.DataFrame, cfg: Config) -> str:
         [
             f"{cfg.dataset}: {len(report.faces):,} faces of {report.faces.images.shape[-1]} px, "
             f"{len(counts)} classes; {state}.",
-            f"Most frequent in training: {train.idxmax()} ({train.max():,}), rarest: "
-            f"{train.idxmin()} ({train.min():,}), {train.max() / train.min():.1f} times fewer.",
+            _balance(train),
             f"At {cfg.lr_size} px {cfg.kernel} keeps {at_lr[cfg.kernel]:.1f} dB; the best kernel "
             f"by this measure is {at_lr.idxmax()} ({at_lr.max():.1f} dB), the worst "
             f"{at_lr.idxmin()} ({at_lr.min():.1f} dB).",
