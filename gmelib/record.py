@@ -133,6 +133,17 @@ class Run:
         return published if published.is_done and not own.is_done and not cfg.force else own
 
     @property
+    def workplace(self) -> Path:
+        """Where a notebook about this run may write: a published run is only read.
+
+        What is published was looked at (it holds no photograph that may not be handed on), so what
+        shows it lands at the same place under ``out_root``.
+        """
+        if PUBLISHED not in self.folder.parents:
+            return self.folder
+        return self.cfg.path("out_root") / self.folder.relative_to(PUBLISHED)
+
+    @property
     def id(self) -> str:
         return self.folder.name
 
@@ -163,7 +174,7 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Writes run.json, the only sign that a run is finished."""
         write_json(
-            self.folder / "run.json",
+            self.workplace / "run.json",
             {
                 "run": self.id,
                 "dataset": self.cfg.dataset,
@@ -189,7 +200,7 @@ class Run:
         """Writes a figure to ``figures/<name>.png`` and gives it back, for a cell to show."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
-        write_atomic(self.folder / "figures" / f"{name}.png", buffer.getvalue())
+        write_atomic(self.workplace / "figures" / f"{name}.png", buffer.getvalue())
         return figure
 
     def announce(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from matplotlib.figure import Figure
 
 from gmelib import record
 from gmelib.config import InputError
@@ -149,3 +150,15 @@ def test_all_finished_runs_are_listed_once(tmp_path, monkeypatch):
 def test_no_runs_are_an_empty_table(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "PUBLISHED", tmp_path / "published")
     assert load_runs(tmp_path / "own").empty
+
+
+def test_what_shows_a_published_run_is_written_beside_the_own_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "PUBLISHED", tmp_path / "published")
+    tiny.run_of(tmp_path / "published").finish(metrics={})
+    run = tiny.run_of(tmp_path / "own")
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    run.save_figure(Figure(figsize=(1, 1)), "faces")
+    run.finish(metrics={"all": {}})
+    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+    place = tmp_path / "own" / run.folder.relative_to(tmp_path / "published")
+    assert (place / "figures" / "faces.png").is_file() and (place / "run.json").is_file()
