@@ -26,7 +26,6 @@ from gmelib.record import PUBLISHED, read_facts
 
 README = PROJECT_ROOT / "README.md"
 LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json"}
-DATASETS = {"fer2013": "FER2013", "ferplus": "FERPlus", "rafdb": "RAF-DB", "expw": "ExpW"}
 MARK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TOLERANCE = 1e-9  # of a recomputed figure
 
