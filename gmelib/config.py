@@ -114,7 +114,7 @@ class Config(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **_group("machine"))
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto is bfloat16 on a GPU that has it, float32 on a CPU")
-    compile: bool = Field(False, description="torch.compile; pays on long runs")
+    compile: bool = Field(False, description="torch.compile; for a GPU, was slower on a CPU")
     num_threads: int = Field(0, ge=0, description="CPU threads; 0 is torch's choice")
     out_root: str = Field("outputs", description="folder of the runs, from project root")
     teacher_run: str = Field("", description="run folder of the teacher; empty: found by its hash")
