@@ -134,14 +134,8 @@ class Run:
 
     @property
     def workplace(self) -> Path:
-        """Where a notebook about this run may write: a published run is only read.
-
-        What is published was looked at (it holds no photograph that may not be handed on), so what
-        shows it lands at the same place under ``out_root``.
-        """
-        if PUBLISHED not in self.folder.parents:
-            return self.folder
-        return self.cfg.path("out_root") / self.folder.relative_to(PUBLISHED)
+        """Where a notebook about this run may write; see :func:`workplace_of`."""
+        return workplace_of(self.folder, self.cfg.path("out_root"))
 
     @property
     def id(self) -> str:
@@ -242,6 +236,15 @@ def _readable_name(cfg: Config, stage: str) -> str:
 
 
 FACTS = {"run", "dataset", "stage", "config"}  # what every record holds
+
+
+def workplace_of(folder: Path, out_root: Path) -> Path:
+    """Where what shows a run is written: its folder, but a published run is only read.
+
+    What is published was looked at (it holds no photograph that may not be handed on), so what
+    shows it lands at the same place under ``out_root``.
+    """
+    return out_root / folder.relative_to(PUBLISHED) if PUBLISHED in folder.parents else folder
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

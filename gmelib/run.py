@@ -167,9 +167,7 @@ def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
     text = executed.read_text().replace(f"{PROJECT_ROOT}{os.sep}", "")  # the same on any machine
     notebook = nbformat.reads(text, as_version=4)
     _require_finished(notebook, executed)
-    folder = run_folder(notebook) or out_root / stem
-    if record.PUBLISHED in folder.parents:
-        folder = out_root / folder.relative_to(record.PUBLISHED)
+    folder = record.workplace_of(run_folder(notebook) or out_root / stem, out_root)
     report, html = _report_path(folder, stem), to_html(notebook, source=stem)
     if "papermill" in notebook.metadata:
         notebook.metadata.papermill.output_path = f"{stem}.ipynb"
