@@ -33,6 +33,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         if last.exists():
             os.replace(last, folder / "previous.pt")
         os.replace(fresh, last)
+        for left in folder.glob(".next.pt.*.tmp"):  # by processes that were killed while they wrote
+            left.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(last, error) from error
 

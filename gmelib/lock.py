@@ -19,6 +19,11 @@ from gmelib.config import InputError
 
 HEARTBEAT = 20  # seconds between signs of life of a lock's owner
 LOCK_TIMEOUT = 300  # seconds without one after which an owner on another machine counts as dead
+OWNER = {"pid", "started", "host", "since"}  # what a lock tells of it
+
+
+class RunLocked(InputError):
+    """Another living process works on the run."""
 
 
 @dataclass
@@ -39,7 +44,7 @@ def take(path: Path) -> None:
     """Takes the lock, or once more one that this process holds; :func:`release` undoes it.
 
     Raises:
-        InputError: if a living process holds it.
+        RunLocked: if a living process holds it.
         OSError: if the folder cannot be written.
     """
     with _guard:
@@ -68,6 +73,21 @@ def release(path: Path) -> None:
         pass
 
 
+def holder(path: Path) -> str | None:
+    """Who holds the lock, as ``process 123 on host since 2026-01-31T12:00:00+00:00``.
+
+    None if nobody does, or nobody who lives; nothing is changed. On another machine an owner
+    counts as alive until it has been silent for :data:`LOCK_TIMEOUT`.
+    """
+    with _guard:
+        is_mine = path in _held  # which _is_alive cannot tell
+    try:
+        _, owner, is_alive = _read(path)
+    except OSError:  # not there, or not for this user to read
+        return None
+    return " since ".join(_named(owner)) if is_mine or is_alive else None
+
+
 def _create(path: Path) -> str:
     me = psutil.Process()
     owner = {
@@ -91,24 +111,18 @@ def _create(path: Path) -> str:
             path.unlink(missing_ok=True)
             raise
         return text
-    raise InputError(f"{path}: another process took this run at the same time; start again later")
+    raise RunLocked(f"{path}: another process took this run at the same time; start again later")
 
 
 def _remove_if_dead(path: Path) -> None:
     try:
-        text = path.read_text()
-        age = time.time() - path.stat().st_mtime
+        text, owner, is_alive = _read(path)
     except FileNotFoundError:
         return  # released meanwhile
-    try:
-        owner = json.loads(text)
-    except ValueError:
-        owner = {}  # not yet written, or killed while it wrote
-    if _is_alive(owner, age):
-        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-        since = f"since {owner['since']}" if owner else "since a moment ago"
-        raise InputError(
-            f"{path.parent.name}: {who} works on this run {since}; wait for it, stop it, or "
+    if is_alive:
+        who, since = _named(owner)
+        raise RunLocked(
+            f"{path.parent.name}: {who} works on this run since {since}; wait for it, stop it, or "
             "change a parameter"
         )
     grave = path.with_name(f".lock.{os.getpid()}.{time.time_ns()}")
@@ -119,6 +133,26 @@ def _remove_if_dead(path: Path) -> None:
         grave.unlink(missing_ok=True)
     except FileNotFoundError:
         pass
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], bool]:
+    """A lock's text, its owner (empty where the text names none), and whether that one lives."""
+    text = path.read_text(errors="replace")
+    age = time.time() - path.stat().st_mtime
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        owner = None
+    if not isinstance(owner, dict) or not OWNER <= owner.keys():
+        owner = {}  # not yet written, or killed while it wrote
+    return text, owner, _is_alive(owner, age)
+
+
+def _named(owner: dict[str, Any]) -> tuple[str, str]:
+    """An owner in words, and since when it holds the lock."""
+    if not owner:
+        return "another process", "a moment ago"
+    return f"process {owner['pid']} on {owner['host']}", owner["since"]
 
 
 def _is_alive(owner: dict[str, Any], age: float) -> bool:

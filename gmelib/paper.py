@@ -6,6 +6,8 @@ Typed from Tables 4 and 5. The paper's FERPlus and ExpW test sets are not known 
 from collections.abc import Mapping
 from typing import Any
 
+from gmelib.variants import row_of
+
 LR_SIZES = {"rafdb": 14, "expw": 14, "fer2013": 12, "ferplus": 12}  # px, 4.1
 
 PARAMETERS, MACS = 18.75e6, 2.99e9  # Table 1
@@ -21,27 +23,6 @@ ABLATION: dict[str, dict[str, float]] = {
     },
     "GME-Net": {"rafdb": 75.5215, "fer2013": 56.6174, "expw": 67.4528, "ferplus": 70.5725},
 }  # fmt: skip
-
-# (attention, branch 2, distilled) -> row; the paper's sums show that its CBAM and DBAM rows have KD
-_ROWS = {
-    ("none", False, False): "Baseline",
-    ("cbam", False, True): "Baseline+CBAM",
-    ("dbam", False, True): "Baseline+DBAM",
-    ("none", True, False): "Baseline+GM",
-    ("dbam", True, False): "DBAM+GM without KD",
-    ("dbam", True, True): "GME-Net",
-}
-
-
-def row_of(config: Mapping[str, Any], stage: str) -> str:
-    """What a run is called in the tables: a row of the ablation, or a description of its own."""
-    if stage == "teacher":
-        return "teacher"
-    distilled = config["kd_weight"] > 0
-    key = (config["attention"], config["global_branch"], distilled)
-    name = {"none": "Baseline", "cbam": "CBAM", "dbam": "DBAM"}[config["attention"]]
-    gm = "+GM" if config["global_branch"] else ""
-    return _ROWS.get(key, f"{name}{gm} {'with' if distilled else 'without'} KD")
 
 
 def accuracy_of(config: Mapping[str, Any], stage: str) -> float | None:

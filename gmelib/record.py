@@ -162,8 +162,18 @@ class Run:
             return str(self.folder)
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says; :class:`InputError` where the run is not finished."""
-        return read_facts(self.folder)
+        """What run.json says.
+
+        Raises:
+            InputError: the run is not finished, or another run's record lies in its folder.
+        """
+        facts = read_facts(self.folder)
+        if facts["run"] != self.id:
+            raise InputError(
+                f"{self.folder / 'run.json'}: is the record of run {facts['run']}, expected "
+                f"{self.id}; put it back where it belongs or delete it"
+            )
+        return facts
 
     def finish(self, **facts: Any) -> None:
         """Writes run.json, the only sign that a run is finished."""
@@ -230,6 +240,8 @@ def _readable_name(cfg: Config, stage: str) -> str:
         parts.append("local")
     if stage == "student":
         parts += [f"{cfg.lr_size}px", f"kd{cfg.kd_weight:g}" if cfg.kd_weight else "nokd"]
+    elif stage == "ablation":
+        parts.append(f"{cfg.lr_size}px")
     elif stage == "data":
         parts = [f"{cfg.lr_size}px", cfg.kernel]
     return "-".join(parts)
@@ -267,6 +279,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
 # -- all runs -------------------------------------------------------------------------------------
 
 
+def record_paths(out_root: str | Path = "outputs") -> list[Path]:
+    """The run.json of every finished run: own ones first, then the published."""
+    own = [p for p in resolve(out_root).glob("*/*/*/run.json") if PUBLISHED not in p.parents]
+    return sorted(own) + sorted(PUBLISHED.glob("*/*/*/run.json"))
+
+
 def load_runs(out_root: str | Path = "outputs") -> pd.DataFrame:
     """Every finished run under ``out_root`` and outputs/published/, one a row.
 
@@ -275,16 +293,13 @@ def load_runs(out_root: str | Path = "outputs") -> pd.DataFrame:
     both places is listed once, as published.
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for root, is_published in ((resolve(out_root), False), (PUBLISHED, True)):
-        for path in sorted(root.glob("*/*/*/run.json")):
-            if not is_published and PUBLISHED in path.parents:
-                continue
-            facts = read_facts(path.parent)
-            row = {"run": facts["run"], "dataset": facts["dataset"], "stage": facts["stage"]}
-            key = (row["dataset"], row["stage"], row["run"])
-            row |= {"folder": path.parent, "published": is_published} | facts["config"]
-            for scope, suffix in (("all", ""), ("without_duplicates", "_without_duplicates")):
-                for metric, value in facts.get("metrics", {}).get(scope, {}).items():
-                    row[metric + suffix] = value["value"]
-            rows[key] = row
+    for path in record_paths(out_root):
+        facts = read_facts(path.parent)
+        row = {"run": facts["run"], "dataset": facts["dataset"], "stage": facts["stage"]}
+        key = (row["dataset"], row["stage"], row["run"])
+        row |= {"folder": path.parent, "published": PUBLISHED in path.parents} | facts["config"]
+        for scope, suffix in (("all", ""), ("without_duplicates", "_without_duplicates")):
+            for metric, value in facts.get("metrics", {}).get(scope, {}).items():
+                row[metric + suffix] = value["value"]
+        rows[key] = row
     return pd.DataFrame(list(rows.values()))

@@ -36,7 +36,14 @@ UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed o
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook that stopped with an error: one line naming the error and the half notebook."""
+    """A notebook that stopped with an error: one line naming the error and the half notebook.
+
+    ``name`` is the class of the error, as its kernel or papermill tells it.
+    """
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
 
 
 # -- parameters -----------------------------------------------------------------------------------
@@ -120,7 +127,12 @@ def _kernel_environment() -> Iterator[None]:
 
 
 def execute(
-    notebook: Path, output: Path, parameters: Mapping[str, Any], *, kernel: str = "python3"
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    *,
+    kernel: str = "python3",
+    progress: bool = True,
 ) -> None:
     """Executes ``notebook`` into ``output``, which is saved cell by cell.
 
@@ -135,14 +147,17 @@ def execute(
                 parameters=dict(parameters),
                 kernel_name=kernel,
                 cwd=PROJECT_ROOT,
+                progress_bar=progress,
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # else: TCP warnings
             )
     except PapermillExecutionError as error:
         reason = f"cell [{error.exec_count}]: {error.ename}: {_last_line(error.evalue)}"
-        raise NotebookFailed(f"{notebook.name} failed in {reason}; see {_short(output)}") from error
+        message = f"{notebook.name} failed in {reason}; see {_short(output)}"
+        raise NotebookFailed(message, error.ename) from error
     except Exception as error:  # a kernel that died, a full disk: still one line
         reason = f"{type(error).__name__}: {_last_line(error)}"
-        raise NotebookFailed(f"{notebook.name} failed: {reason}; see {_short(output)}") from error
+        message = f"{notebook.name} failed: {reason}; see {_short(output)}"
+        raise NotebookFailed(message, type(error).__name__) from error
 
 
 def run_folder(executed: nbformat.NotebookNode) -> Path | None:
@@ -207,11 +222,13 @@ def run(
     *,
     output: Path | None = None,
     kernel: str = "python3",
+    progress: bool = True,
 ) -> Path:
     """Executes one notebook with checked parameters and files it; returns the report's path.
 
     Args:
         output: where the executed notebook goes besides its run folder; None: nowhere.
+        progress: show a bar over the cells.
 
     Raises:
         NotebookFailed: the half-executed notebook is kept, and the line names it.
@@ -224,7 +241,7 @@ def run(
         executed.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise record.unwritable(executed.parent, error) from error
-    execute(notebook, executed, parameters, kernel=kernel)
+    execute(notebook, executed, parameters, kernel=kernel, progress=progress)
     return file_away(executed, notebook.stem, out_root=out_root, keep=output is not None)
 
 

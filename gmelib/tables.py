@@ -11,6 +11,7 @@ from gmelib.evaluate import load_predictions
 from gmelib.gallery import Gallery
 from gmelib.metrics import Difference, from_report, paired_difference
 from gmelib.record import Run
+from gmelib.variants import row_of
 
 SCOPES = {"all": "all test faces", "without_duplicates": "without copies of training faces"}
 
@@ -59,6 +60,8 @@ def provenance(run: Run) -> pd.DataFrame:
         f"{facts['complexity']['macs'] / 1e9:.3f} G a face",
         "versions": ", ".join(f"{k} {v}" for k, v in facts["versions"].items() if v),
     }
+    if session.get("processes", 1) > 1:
+        rows["processes"] = session["processes"]
     if facts["distillation"]["teacher"]:
         rows["teacher"] = facts["distillation"]["teacher"]
         rows["KD weight x blocks"] = f"{facts['distillation']['kd_weight_x_blocks']:g}"
@@ -110,7 +113,7 @@ def conclusion(run: Run) -> str:
     if theirs:
         gap = 100 * accuracy["value"] - theirs
         sentences.append(
-            f"The paper reports {theirs:.2f} % for this row ({paper.row_of(config, 'student')}) "
+            f"The paper reports {theirs:.2f} % for this row ({row_of(config, 'student')}) "
             f"after 100 epochs at full size; this run, {config['epochs']} epochs at width "
             f"{config['width']}, is {gap:+.1f} points from it."
         )

@@ -49,6 +49,35 @@ def test_a_lock_keeps_others_out_while_its_owner_lives_and_no_longer(tmp_path, h
     assert list(run.folder.iterdir()) == []
 
 
+def test_the_holder_is_told_while_it_lives_and_nothing_is_changed(tmp_path, holder):
+    path = tiny.run_of(tmp_path).folder / "lock.json"
+    since = json.loads(path.read_text())["since"]
+    expected = f"process {holder.pid} on {socket.gethostname()} since {since}"
+    assert lock.holder(path) == expected
+    holder.kill()
+    holder.wait()
+    before = path.read_bytes()
+    assert lock.holder(path) is None
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+    path.unlink()
+    assert lock.holder(path) is None
+
+
+def test_this_process_is_a_holder_too(tmp_path):
+    run = tiny.run_of(tmp_path)
+    path = run.folder / "lock.json"
+    with run.lock():
+        assert f"process {os.getpid()} on" in lock.holder(path)
+    write_lock(run, owner(host=socket.gethostname()))  # interrupted while it took the lock
+    assert lock.holder(path) is None
+    write_lock(run, "")
+    assert lock.holder(path) == "another process since a moment ago"
+    write_lock(run, owner(since="noon"), age=lock.LOCK_TIMEOUT / 2)
+    assert lock.holder(path) == f"process {os.getpid()} on far since noon"
+    write_lock(run, owner(), age=lock.LOCK_TIMEOUT * 2)
+    assert lock.holder(path) is None
+
+
 def test_a_lock_can_be_held_twice_by_the_code_that_holds_it(tmp_path):
     run = tiny.run_of(tmp_path)
     with run.lock():
