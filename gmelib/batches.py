@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gmelib import degrade
+from gmelib import degrade, processes
 from gmelib.compute import autocast
-from gmelib.config import Config
+from gmelib.config import Config, InputError
 from gmelib.data import FaceSet
 
 View = Callable[[Tensor], Tensor]  # native uint8 faces (N, C, H, W) -> network input (N, 3, S, S)
@@ -53,8 +53,9 @@ def epoch_batches(cfg: Config, indices: Tensor, epoch: int) -> list[tuple[Tensor
     return [batch for batch in zip(*parts, strict=True) if len(batch[0]) > 1]
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch
+def epoch_seed(seed: int, epoch: int, process: int = 0) -> int:
+    # a CPU's generator reads the lower 32 bits alone; Knuth's factor spreads processes over them
+    return seed * 100_003 + epoch + process * 2_654_435_761
 
 
 def train_indices(cfg: Config, faces: FaceSet) -> Tensor:
@@ -64,6 +65,24 @@ def train_indices(cfg: Config, faces: FaceSet) -> Tensor:
         order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))
         indices = indices[order[: cfg.limit_train]]
     return indices
+
+
+def require_two_faces(cfg: Config, name: str, count: int) -> None:
+    """:class:`InputError` where BatchNorm would have less than two faces to learn from.
+
+    Args:
+        name, count: of the data set, and how many of its faces are trained on.
+    """
+    if count < 2:
+        raise InputError(
+            f"{name}: {count} face to train on (limit_train = {cfg.limit_train}); expected at "
+            "least 2, which BatchNorm needs"
+        )
+    if cfg.batch_size < 2 * processes.world():
+        raise InputError(
+            f"parameter batch_size = {cfg.batch_size}: {processes.world()} processes share a "
+            "batch, and BatchNorm needs 2 faces in each; start fewer processes or raise batch_size"
+        )
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from gmelib import processes
 from gmelib.checkpoint import discard, load_checkpoint, load_model
 from gmelib.compute import pick_device
 from gmelib.config import Config, InputError, resolve
@@ -29,7 +30,7 @@ def run_teacher(cfg: Config, faces: FaceSet) -> Run:
 
 def run_student(cfg: Config, faces: FaceSet) -> Run:
     """The finished student that ``cfg`` means, distilled from its teacher if ``kd_weight`` > 0."""
-    teacher_run = find_teacher(cfg, faces) if cfg.kd_weight else None
+    teacher_run = processes.agree(find_teacher(cfg, faces) if cfg.kd_weight else None)
     return _finished(open_student(cfg, teacher_run), faces, teacher_run=teacher_run)
 
 
@@ -128,13 +129,15 @@ def _command(cfg: Config) -> str:
 
 
 def _finished(run: Run, faces: FaceSet, *, teacher_run: Run | None) -> Run:
-    if run.cfg.force or not run.is_done:
-        with run.lock():
+    run = processes.agree(run)  # of a run's own processes, the first decides for all
+    if processes.agree(run.cfg.force or not run.is_done):
+        with processes.held_by_first(run.lock()):
             # another process may have finished it between the two looks
-            if run.cfg.force or not run.is_done:
+            if processes.agree(run.cfg.force or not run.is_done):
                 _make(run, faces, teacher_run)
                 return run
-    run.note_other_code()
+    if processes.is_first():
+        run.note_other_code()
     _check_data(run, run.facts(), faces)
     return run
 
@@ -143,10 +146,13 @@ def _make(run: Run, faces: FaceSet, teacher_run: Run | None) -> None:
     pick_device(run.cfg.device)  # what can fail fails before a finished run is given up
     model = initial_model(run.cfg, len(faces.classes))
     teacher = load_model(teacher_run) if teacher_run else None
-    if run.is_done:
+    processes.wait()
+    if processes.is_first() and run.is_done:
         discard(run)
     fit(run, model, faces, teacher=teacher)
-    _evaluate(run, model, faces, teacher_run)
+    if processes.is_first():
+        _evaluate(run, model, faces, teacher_run)
+    processes.wait()
 
 
 def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | None) -> None:

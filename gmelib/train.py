@@ -3,6 +3,9 @@
 Random numbers of an epoch come from (seed, epoch) alone, so a run that is killed at any moment and
 started again ends with the same weights as one that never stopped (bit-exact on a CPU with an equal
 number of threads).
+
+Where torchrun started several processes (:mod:`gmelib.processes`), each takes its share of every
+batch of ``batch_size`` faces; the gradients are those of one process with the whole batch.
 """
 
 import time
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from gmelib import processes
 from gmelib.batches import (
     augment,
     channels_last,
@@ -23,11 +27,12 @@ from gmelib.batches import (
     epoch_seed,
     make_view,
     predict_logits,
+    require_two_faces,
     train_indices,
 )
 from gmelib.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from gmelib.compute import autocast, device_name, pick_device, pick_precision, reproducible
-from gmelib.config import Config, InputError
+from gmelib.config import PRIVATE, Config, InputError
 from gmelib.data import FaceSet
 from gmelib.losses import distillation_loss
 from gmelib.methods import build_model
@@ -57,8 +62,10 @@ class Trainer:
         self.run, self.faces = run, faces
         self.device = pick_device(cfg.device)
         self.dtype = pick_precision(cfg.precision, self.device)
+        model = processes.with_joint_statistics(model, self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.network = torch.compile(self.model) if cfg.compile else self.model
+        network = processes.parallel(self.model)
+        self.network = torch.compile(network) if cfg.compile else network
         self.teacher = teacher
         if teacher is not None:
             teacher.to(self.device, memory_format=torch.channels_last).eval()
@@ -70,11 +77,8 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema))
         self.view, self.teacher_view = make_view(cfg, run.stage), make_view(cfg, "teacher")
         self.indices = train_indices(cfg, faces)
-        if len(self.indices) < 2:
-            raise InputError(
-                f"{faces.name}: {len(self.indices)} face to train on (limit_train = "
-                f"{cfg.limit_train}); expected at least 2, which BatchNorm needs"
-            )
+        require_two_faces(cfg, faces.name, len(self.indices))
+        self.part = 1 / processes.world()  # of the step's batch that this process stands for
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "model": {}}
@@ -84,6 +88,9 @@ class Trainer:
     def evaluated(self) -> nn.Module:
         """The network that is evaluated: the averaged one where ``ema`` is on."""
         return self.model if self.average is None else self.average.module
+
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        return {n: t.detach().cpu().clone() for n, t in self.evaluated.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -129,15 +136,16 @@ class Trainer:
                 "threads": torch.get_num_threads(),
                 "precision": str(self.dtype).removeprefix("torch."),
                 "torch": str(torch.__version__),  # plain, or weights_only refuses it
+                "processes": processes.world(),
                 "first_epoch": self.epoch + 1,
                 "seconds": 0.0,
             }
         )
 
     def train_epoch(self, on_step: Callable[[int], None]) -> dict[str, float]:
-        """One pass over the training faces; returns the means of all loss terms."""
+        """One pass over the training faces; returns the means of all loss terms over all faces."""
         cfg = self.cfg
-        torch.manual_seed(epoch_seed(cfg.seed, self.epoch))  # dropout
+        torch.manual_seed(epoch_seed(cfg.seed, self.epoch, processes.rank()))  # dropout
         batches = epoch_batches(cfg, self.indices, self.epoch)
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         self.model.train()
@@ -146,15 +154,17 @@ class Trainer:
             step = (self.epoch - 1) * len(batches) + number
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate_at(cfg, step, len(batches))
-            images, labels = self.faces.images[index], self.faces.labels[index].to(self.device)
-            terms = self.step(augment(images, flips, shifts).to(self.device), labels)
+            own, self.part = processes.share(len(index))
+            images, labels = self.faces.images[index[own]], self.faces.labels[index[own]]
+            images = augment(images, flips[own], shifts[own])
+            terms = self.step(images.to(self.device), labels.to(self.device))
             for name, value in terms.items():
-                sums[name] += value.detach() * len(index)
+                sums[name] += value.detach() * (self.part * len(index))
             seen += len(index)
             if (number + 1) % CHECK_EVERY == 0 or number + 1 == len(batches):
-                self.check_finite(sums["loss"], step)
+                self.check_finite(processes.total(sums["loss"]), step)
             on_step(len(index))
-        return {name: float(value) / seen for name, value in sums.items()} | {
+        return {n: float(processes.total(value)) / seen for n, value in sums.items()} | {
             "learning_rate": self.optimizer.param_groups[0]["lr"]
         }
 
@@ -177,7 +187,8 @@ class Trainer:
             label_smoothing=cfg.label_smoothing,
         )
         self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        # the gradients become the mean over the processes: each counts by its part of the faces
+        (terms["loss"] * (self.part * processes.world())).backward()
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -192,7 +203,7 @@ class Trainer:
         """The last update of an epoch is not followed by a loss that would show what it broke."""
         state = self.model.state_dict()
         broken = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
-        if broken:
+        if broken := processes.agree(broken):
             self.stop_diverged(f"weights are not finite after epoch {self.epoch} ({broken[0]})")
 
     def stop_diverged(self, what: str) -> NoReturn:
@@ -221,7 +232,8 @@ def fit(
     """Trains ``model`` into the run's folder, from its last checkpoint if there is one.
 
     Writes ``last.pt`` after every epoch, ``history.jsonl``, and at the end ``model.safetensors``
-    with the weights of the epoch that ``select`` names. ``model`` ends with those weights.
+    with the weights of the epoch that ``select`` names. ``model`` ends with those weights. Of
+    several processes, the first validates and writes; all must call this.
 
     Args:
         run: its stage decides what the network sees: ``teacher`` HR, others LR.
@@ -237,34 +249,34 @@ def fit(
         InputError: if the folder is locked, not writable, or holds a foreign checkpoint.
     """
     cfg = run.cfg
-    with run.lock(), reproducible(cfg):
+    with processes.held_by_first(run.lock()), reproducible(cfg):
         trainer = Trainer(run, model, faces, teacher)
-        state = load_checkpoint(run.folder, run.id)
+        state = processes.agree(load_checkpoint(run.folder, run.id))
         if state is not None:
             trainer.resume(state)
         if trainer.epoch < cfg.epochs:
             trainer.begin_session()
             _run_epochs(trainer)
-        _write_history(trainer)
-        chosen = trainer.model.state_dict() if cfg.select == "last" else trainer.best["model"]
-        if cfg.select == "last" and trainer.average is not None:
-            chosen = trainer.average.module.state_dict()
-        model.load_state_dict(chosen)
-        save_weights(run.folder / "model.safetensors", model, cfg, faces.classes)
-    return pd.DataFrame(trainer.history)
+        chosen = trainer.evaluated_weights() if cfg.select == "last" else trainer.best["model"]
+        model.load_state_dict(processes.agree(chosen))
+        if processes.is_first():
+            _write_history(trainer)
+            save_weights(run.folder / "model.safetensors", model, cfg, faces.classes)
+    return pd.DataFrame(processes.agree(trainer.history))
 
 
 def _run_epochs(trainer: Trainer) -> None:
-    cfg, run = trainer.cfg, trainer.run
+    cfg = trainer.cfg
     splits = ("validation", "test") if cfg.select == "test" else ("validation",)
     total = cfg.epochs * len(trainer.indices)
     bar = tqdm(
         total=total,
         initial=trainer.epoch * len(trainer.indices),
-        desc=run.id,
+        desc=trainer.run.id,
         unit="face",
         unit_scale=True,
         mininterval=10 if cfg.batch else 1,
+        disable=not processes.is_first(),
     )
     with bar:
         while trainer.epoch < cfg.epochs:
@@ -272,34 +284,31 @@ def _run_epochs(trainer: Trainer) -> None:
             trainer.epoch += 1
             row: dict[str, float] = {"epoch": trainer.epoch} | trainer.train_epoch(bar.update)
             trainer.check_weights()
+            if not processes.is_first():
+                continue  # and wait in the next step for the first
             for split in splits:
                 row |= trainer.validate(split)
             row["seconds"] = time.perf_counter() - started
-            trainer.sessions[-1]["seconds"] += row["seconds"]
-            trainer.history.append(row)
-            _remember_best(trainer, row[f"{splits[-1]}_accuracy"])
-            save_checkpoint(run.folder, trainer.state())
-            _write_history(trainer)
+            _keep_epoch(trainer, row, accuracy=row[f"{splits[-1]}_accuracy"])
             bar.write(_epoch_line(row, cfg.epochs))
 
 
-def _remember_best(trainer: Trainer, accuracy: float) -> None:
+def _keep_epoch(trainer: Trainer, row: dict[str, float], accuracy: float) -> None:
+    trainer.sessions[-1]["seconds"] += row["seconds"]
+    trainer.history.append(row)
     if accuracy > trainer.best["accuracy"]:
-        weights = {n: t.detach().cpu().clone() for n, t in trainer.evaluated.state_dict().items()}
+        weights = trainer.evaluated_weights()
         trainer.best = {"epoch": trainer.epoch, "accuracy": accuracy, "model": weights}
+    save_checkpoint(trainer.run.folder, trainer.state())
+    _write_history(trainer)
 
 
 def _write_history(trainer: Trainer) -> None:
     lines = pd.DataFrame(trainer.history).to_json(orient="records", lines=True)
     write_atomic(trainer.run.folder / "history.jsonl", lines.encode())
-    write_json(
-        trainer.run.folder / "training.json",
-        {
-            "epoch": trainer.epoch,
-            "best_epoch": trainer.best["epoch"],
-            "sessions": trainer.sessions,
-        },
-    )
+    facts = {"epoch": trainer.epoch, "best_epoch": trainer.best["epoch"]}
+    facts |= {"sessions": trainer.sessions, "config": trainer.cfg.model_dump(exclude=PRIVATE)}
+    write_json(trainer.run.folder / "training.json", facts)
 
 
 def _epoch_line(row: dict[str, float], epochs: int) -> str:
