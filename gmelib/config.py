@@ -4,7 +4,6 @@ Defaults are the paper's settings where it states them and the README's table of
 does not. A published default is frozen: the hash that names a run covers what differs from it.
 """
 
-import difflib
 import hashlib
 import json
 import warnings
@@ -14,7 +13,7 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gmelib import namespace as ns
 
@@ -111,6 +110,15 @@ class Config(BaseModel):
     flip_average: bool = Field(True, description="average the prediction with the mirrored face's")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of every interval")
 
+    rows: list[str] = Field([], description="05: rows of the ablation; empty is all",
+                            **_group("tables"))
+    seeds: list[int] = Field(
+        [0], min_length=1, description="04, 05: seeds of every row, in place of seed")
+    sweeps: list[str] = Field(["kd_weight"], description="05: parameters to sweep")
+    sweep_epochs: int = Field(4, ge=1, description="05: epochs of every run of a sweep")
+    train_missing: bool = Field(
+        True, description="04, 05: False reports missing runs as not run, with estimated hours")
+
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **_group("machine"))
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto is bfloat16 on a GPU that has it, float32 on a CPU")
@@ -127,6 +135,8 @@ class Config(BaseModel):
         description="start from these YAML files")
     force: bool = Field(False, description="train again although a finished run exists")
     batch: bool = Field(False, description="set by python -m gmelib.run: a misspelt name stops it")
+
+    _listed = field_validator("rows", "seeds", "sweeps", mode="before")(ns.as_list)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,11 +155,11 @@ class Config(BaseModel):
         """Like the constructor, but raises :class:`InputError` in one line that names the field."""
         unknown = [name for name in values if name not in cls.model_fields]
         if unknown:
-            raise InputError("; ".join(map(_unknown, unknown)))
+            raise InputError("; ".join(ns.unknown(n, cls.model_fields) for n in unknown))
         try:
             return cls(**values)
         except ValidationError as error:
-            raise InputError("; ".join(_one_line(e) for e in error.errors())) from None
+            raise InputError("; ".join(map(ns.refusal, error.errors()))) from None
 
     @classmethod
     def load(cls, *paths: str | Path, **values: Any) -> Self:
@@ -171,7 +181,7 @@ class Config(BaseModel):
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         strays = ns.strays(namespace, cls.model_fields)
         if strays:
-            message = "; ".join(map(_unknown, strays))
+            message = "; ".join(ns.unknown(n, cls.model_fields) for n in strays)
             if given.get("batch") or not ns.is_interactive(namespace):
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
@@ -187,7 +197,8 @@ class Config(BaseModel):
 
     def overview(self) -> pd.DataFrame:
         """The parameters that differ from their defaults, to be shown at the top of a notebook."""
-        values, defaults = self.model_dump(exclude=PRIVATE), type(self)().model_dump()
+        hidden = PRIVATE - set(TABLES)
+        values, defaults = self.model_dump(exclude=hidden), type(self)().model_dump()
         changed = {n: str(v) for n, v in values.items() if v != defaults[n]}
         return pd.DataFrame({"value": changed, "default": {n: str(defaults[n]) for n in changed}})
 
@@ -241,13 +252,15 @@ class Config(BaseModel):
         return self.path("out_root") / ".cache"
 
 
+# Which runs a table is made of; none of them knows which tables it will stand in.
+TABLES = ("rows", "seeds", "sweeps", "sweep_epochs", "train_missing")
 # Fields that never change a figure, or are recorded by what really ran.
 PLUMBING = (
     "data_root", "device", "num_threads", "out_root", "teacher_run", "faces_shown", "export",
-    "overlays", "force", "batch", "resamples", "compile",
+    "overlays", "force", "batch", "resamples", "compile", *TABLES,
 )  # fmt: skip
 # These name places on one machine, or say how a run was started; a record is read on others.
-PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force"}
+PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force", *TABLES}
 STUDENT_ONLY = (
     "lr_size", "kernel", "blur_sigma", "kd_weight", "kd_reduction", "kd_maps", "teacher_run",
 )  # fmt: skip
@@ -295,21 +308,3 @@ def parameters_cell() -> str:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | list) else value
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=0.0)[0]
-    return (
-        f"unknown parameter {name!r}: did you mean {near!r}? "
-        "(papermill --help-notebook notebooks/02_teacher.ipynb lists all)"
-    )
-
-
-def _one_line(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":  # the last entries of a list
-        return f"parameter {error['loc'][0]} = {list(error['input'])!r}: has too few values"
-    if not where:
-        return message
-    return f"parameter {where} = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,9 +1,14 @@
-"""A notebook's ``globals()`` as parameters: what was given, and what can only be a misspelling."""
+"""A notebook's ``globals()`` as parameters: what was given, what can only be a misspelling, and how
+what cannot be used is answered.
+"""
 
 import ast
+import difflib
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
+
+import yaml
 
 
 def injected(namespace: Mapping[str, Any]) -> set[str]:
@@ -28,3 +33,36 @@ def _is_stray(name: str, value: Any, known: Collection[str]) -> bool:
 def is_interactive(namespace: Mapping[str, Any]) -> bool:
     """A Jupyter session, or a kernel in which more cells ran than the two or three before this."""
     return "JPY_SESSION_NAME" in os.environ or len(namespace.get("In", ())) > 5
+
+
+# -- values and answers ---------------------------------------------------------------------------
+
+
+def as_list(value: Any) -> Any:
+    """Plain papermill hands on ``-p seeds "[0, 1]"`` as text, and ``-p seeds 0`` as a number."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError("expected a list, as [a, b]") from None
+    return [value] if isinstance(value, str | int) else value
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """The answer to a parameter that there is not."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return (
+        f"unknown parameter {name!r}: did you mean {near!r}? "
+        "(papermill --help-notebook notebooks/02_teacher.ipynb lists all)"
+    )
+
+
+def refusal(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in a line that names the parameter and its value."""
+    where = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":  # the last entries of a list
+        return f"parameter {error['loc'][0]} = {list(error['input'])!r}: has too few values"
+    if not where:
+        return message
+    return f"parameter {where} = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -15,11 +15,16 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An outputs folder in which the batch notebooks ran on smoke.yaml, 03 with and without KD."""
+    """An outputs folder in which the batch notebooks ran on smoke.yaml, 03 with and without KD.
+
+    05 makes its table of those two students.
+    """
     root = tmp_path_factory.mktemp("outputs")
     assert run_smoke(root, "01_data_generation", "02_teacher") == 0
     assert run_smoke(root, "03_student_distillation", kd_weight="0") == 0
     assert run_smoke(root, "03_student_distillation", "06_attention_visualization") == 0
+    table = {"rows": '["GME-Net", "DBAM+GM without KD"]', "sweeps": "[]"}
+    assert run_smoke(root, "05_ablations", **table) == 0
     return root
 
 

@@ -116,7 +116,8 @@ OTHER = {  # a value that differs from the default, of every field
     "deterministic": False, "limit_train": 50, "select": "last", "flip_average": False,
     "resamples": 100, "device": "cpu", "precision": "bfloat16", "compile": True, "num_threads": 2,
     "out_root": "elsewhere", "teacher_run": "outputs/x", "faces_shown": "drawn", "export": "png",
-    "overlays": ["params/cpu.yaml"], "force": True, "batch": True,
+    "overlays": ["params/cpu.yaml"], "force": True, "batch": True, "rows": ["GME-Net"],
+    "seeds": [1, 2], "sweeps": [], "sweep_epochs": 1, "train_missing": False,
 }  # fmt: skip
 ONE_CHOICE = {"method", "ferplus_rule"}  # nothing to change as yet
 ELSEWHERE = {n for d, names in DATASET_ONLY.items() if d != "synthetic" for n in names}

@@ -17,6 +17,7 @@ FIGURES = {
     "data": {"class_balance", "faces", "resolutions", "kernels", "fidelity"},
     "teacher": {"history", "confusion_matrix", "recalls"},
     "student": {"history", "confusion_matrix", "recalls", "beside"},
+    "ablation": {"rows", "contrasts"},
     "attention": {
         "agreement", "attention", "class_means", "attributions_student", "attributions_teacher",
     },
@@ -42,7 +43,8 @@ def test_a_notebook_leaves_record_report_and_figures(smoke_root: Path, stage: st
 
 def test_runs_are_found_with_their_metrics(smoke_root: Path) -> None:
     table = load_runs(smoke_root).query("~published")
-    assert sorted(table["stage"]) == ["attention", "data", "student", "student", "teacher"]
+    stages = ["ablation", "attention", "data", "student", "student", "teacher"]
+    assert sorted(table["stage"]) == stages
     trained = table[table["stage"].isin(["teacher", "student"])]
     assert trained["accuracy"].between(0, 1).all()
 

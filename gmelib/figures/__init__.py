@@ -4,6 +4,7 @@ A Figure is not pyplot's, so nothing stays open: it shows itself as the last exp
 and is written by ``figure.savefig(path)``.
 """
 
+from gmelib.figures.ablation import ablation_contrasts, ablation_rows, ablation_sweeps
 from gmelib.figures.attention import attention_maps, attribution_grid, class_mean_maps
 from gmelib.figures.curves import fidelity, map_agreement
 from gmelib.figures.faces import class_balance, faces_grid, kernel_grid, resolution_grid
@@ -16,7 +17,8 @@ from gmelib.figures.scores import (
 from gmelib.figures.training import training_history
 
 __all__ = [
-    "attention_maps", "attribution_grid", "class_balance", "class_mean_maps", "confusion_matrix",
-    "faces_grid", "fidelity", "kernel_grid", "map_agreement", "metric_intervals",
-    "probability_bars", "recall_comparison", "resolution_grid", "training_history",
+    "ablation_contrasts", "ablation_rows", "ablation_sweeps", "attention_maps", "attribution_grid",
+    "class_balance", "class_mean_maps", "confusion_matrix", "faces_grid", "fidelity", "kernel_grid",
+    "map_agreement", "metric_intervals", "probability_bars", "recall_comparison",
+    "resolution_grid", "training_history",
 ]  # fmt: skip

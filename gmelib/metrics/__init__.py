@@ -14,8 +14,10 @@ from gmelib.metrics.scores import (
     report,
     row_normalized,
 )
+from gmelib.metrics.seeds import holm, paired_t, seed_interval
 
 __all__ = [
     "Difference", "checked", "class_names", "confusion_counts", "expected_calibration_error",
-    "from_report", "metrics", "paired_difference", "report", "row_normalized",
+    "from_report", "holm", "metrics", "paired_difference", "paired_t", "report", "row_normalized",
+    "seed_interval",
 ]  # fmt: skip
