@@ -14,7 +14,7 @@ begun := $(VENV)/.installing
 notebooks := 01_data_generation 02_teacher 03_student_distillation 06_attention_visualization
 overlays := -f params/base.yaml -f params/synthetic.yaml -f params/cpu.yaml
 
-.PHONY: help setup run lab test lint verify-published clean
+.PHONY: help setup run lab index test lint verify-published clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ run: $(stamp) ## train teacher and student on drawn faces, print the paths of th
 
 lab: $(stamp) ## open JupyterLab; every notebook runs top to bottom as it is
 	@$(python) -m jupyterlab $(ARGS)
+
+index: $(stamp) ## write outputs/index.html: every run, its state, figures and reports on one page
+	@$(python) -m gmelib.index $(ARGS)
 
 test: $(stamp) lint ## ruff, then all tests; choose with ARGS="tests/test_model.py -k dbam"
 	@$(python) -m pytest -q $(ARGS)

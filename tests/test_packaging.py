@@ -119,14 +119,14 @@ needs_make = pytest.mark.skipif(not shutil.which("make"), reason="no make on thi
 @needs_make
 def test_make_alone_is_help_and_lists_every_target():
     shown = make().stdout
-    for target in ("run", "test", "lab", "lint", "verify-published", "clean", "help"):
+    for target in ("run", "test", "lab", "index", "lint", "verify-published", "clean", "help"):
         assert f"make {target} " in shown
     assert shown == make("help").stdout
 
 
 @needs_make
 def test_run_and_test_set_up_first(tmp_path):
-    for target in ("run", "test", "lab", "lint", "verify-published"):
+    for target in ("run", "test", "lab", "index", "lint", "verify-published"):
         plan = make("-n", target, f"VENV={tmp_path / 'venv'}").stdout
         assert plan.index("-m venv") < plan.index("pip install") < plan.rindex("/bin/python -m ")
         assert "-c constraints.txt -e '.[dev]'" in plan
