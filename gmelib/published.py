@@ -1,15 +1,15 @@
-"""Published results: records under outputs/published/, checked and printed into README.
+"""Published results: records under outputs/published/, checked and printed into tables.
 
-    python -m gmelib.published                  verify: every figure from its record, README too
-    python -m gmelib.published --write          write README's tables from the records
+    python -m gmelib.published                  verify: every figure from its record, tables too
+    python -m gmelib.published --write          write the tables from the records
     python -m gmelib.published --add RUN ...    copy finished runs (without training state)
 
-Verifying needs no data set: metrics are recomputed from predictions.parquet.
+The tables stand in README.md and outputs/published/README.md (:mod:`gmelib.readme`). Verifying
+needs no data set: metrics are recomputed from predictions.parquet.
 """
 
 import argparse
 import math
-import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -18,22 +18,17 @@ from typing import Any
 
 import pandas as pd
 
-from gmelib import paper
-from gmelib.config import PRIVATE, PROJECT_ROOT, InputError, read_yaml, resolve
+from gmelib.ablation import complete, contrasts, row_students, scores
+from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
 from gmelib.evaluate import load_predictions
-from gmelib.metrics import paired_difference, report
-from gmelib.record import PUBLISHED, read_facts
+from gmelib.experiment import history
+from gmelib.metrics import report
+from gmelib.readme import filled, listing, published_runs
+from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
 
 README = PROJECT_ROOT / "README.md"
 LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json"}
-MARK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TOLERANCE = 1e-9  # of a recomputed figure
-
-
-def published_runs(dataset: str | None = None) -> list[Path]:
-    """Folders of the published runs, teachers before students."""
-    folders = [path.parent for path in PUBLISHED.glob(f"{dataset or '*'}/*/*/run.json")]
-    return sorted(folders, key=lambda f: (f.parts[-3], f.parts[-2] != "teacher", f.name))
 
 
 # -- verifying ------------------------------------------------------------------------------------
@@ -42,20 +37,50 @@ def published_runs(dataset: str | None = None) -> list[Path]:
 def problems_of(folder: Path) -> list[str]:
     """What is wrong with one published run; empty if every figure comes out again."""
     facts = read_facts(folder)
-    name = f"{facts['dataset']}/{facts['run']}"
+    wrong = []
+    if facts["stage"] in ("teacher", "student"):
+        wrong = _wrong_figures(folder, facts)
+    elif facts["stage"] == "ablation":
+        wrong = _wrong_table(facts)
+    if facts["run"] != folder.name:
+        wrong.append(f"lies in {folder.name}")
+    if facts["revision"]["commit"] is None or facts["revision"]["dirty"]:
+        wrong.append("was not made by a committed revision of the code")
+    return [f"{facts['dataset']}/{facts['stage']}/{facts['run']}: {problem}" for problem in wrong]
+
+
+def _wrong_figures(folder: Path, facts: dict[str, Any]) -> list[str]:
+    """Test figures that the predictions do not give, a validation accuracy not of the history."""
     missing = [f for f in ("history.jsonl", "predictions.parquet") if not (folder / f).is_file()]
-    if "metrics" not in facts:
-        return []  # a data or attention report has no test figures
     if missing:
-        return [f"{name}: {', '.join(missing)} is missing; publish the run again"]
+        return [f"{', '.join(missing)} is missing; publish the run again"]
     found = report(load_predictions(folder), resamples=facts["config"]["resamples"])
     wrong = [
-        f"{name}: {scope} {metric} is {there} in run.json, recomputed {here}"
+        f"{scope} {metric} is {there} in run.json, recomputed {here}"
         for scope, metric, here, there in _pairs(found, facts["metrics"])
         if not _equal(here, there)
     ]
-    if facts["revision"]["commit"] is None or facts["revision"]["dirty"]:
-        wrong.append(f"{name}: was not made by a committed revision of the code")
+    run = Run(Config.make(**facts["config"]), facts["stage"], folder)
+    best, told = history(run)["validation_accuracy"].max(), facts["validation"]["best_accuracy"]
+    if not _equal(best, told):
+        wrong.append(f"validation best_accuracy is {told} in run.json, {best} in history.jsonl")
+    return wrong
+
+
+def _wrong_table(facts: dict[str, Any]) -> list[str]:
+    """Rows of an ablation report that the published runs do not give (any more)."""
+    here = {"out_root": str(PUBLISHED), "device": "cpu"}
+    cfg = Config.make(**(facts["config"] | facts["tables"] | here))
+    cells = complete(row_students(cfg), train=False)
+    found = {"row": scores(cells), "what is added": contrasts(cells)}
+    wrong = []
+    for name, told in (("row", facts["rows"]), ("what is added", facts["contrasts"])):
+        for row in told:
+            for part in {"accuracy", "value", "low", "high"} & row.keys():
+                here = found[name].loc[row[name], part]
+                if not _equal(None if pd.isna(here) else here, row[part]):
+                    wrong.append(f"{row[name]} is not what the published runs give; run 05 again")
+                    break
     return wrong
 
 
@@ -74,102 +99,22 @@ def _equal(here: float | None, there: float | None) -> bool:
 
 
 def verify() -> list[str]:
-    """Problems of all published runs and of README's tables."""
+    """Problems of all published runs and of the tables."""
     wrong = [problem for folder in published_runs() for problem in problems_of(folder)]
-    text = README.read_text()
     try:
-        if filled(text) != text:
-            wrong.append("README.md: a table differs from the records; run this with --write")
+        for path, text in tables().items():
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                name = path.relative_to(PROJECT_ROOT)
+                wrong.append(f"{name}: a table differs from the records; run this with --write")
     except InputError as error:  # records that contradict each other
         wrong.append(f"README.md: its tables cannot be made: {error}")
     return wrong
 
 
-# -- tables ---------------------------------------------------------------------------------------
-
-
-def results_table(dataset: str) -> str:
-    """The results of a data set as a Markdown table, one row a published run."""
-    rows = [_row(folder) for folder in published_runs(dataset) if "metrics" in read_facts(folder)]
-    if not rows:
-        return "No run is published yet.\n"
-    lines = [_markdown(pd.DataFrame(rows))]
-    lines += [f"- {sentence}" for sentence in differences(dataset)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(folder: Path) -> dict[str, str]:
-    facts = read_facts(folder)
-    config, stage = facts["config"], facts["stage"]
-    theirs = paper.accuracy_of(config, stage)
-    side = f"{config['lr_size']} px" if stage == "student" else f"{config['input_size']} px (HR)"
-    clean = facts["metrics"]["without_duplicates"]
-    return {
-        "network": paper.row_of(config, stage),
-        "faces": side,
-        "seed": str(config["seed"]),
-        "accuracy": _percent(facts["metrics"]["all"]["accuracy"]),
-        "without copies": _percent(clean["accuracy"]) if clean else "",
-        "macro-F1": _percent(facts["metrics"]["all"]["macro_f1"]),
-        "paper": f"{theirs:.2f}" if theirs else "–",
-        "preset": preset_of(config),
-        "epochs": str(config["epochs"]),
-        "hours": f"{facts['wall_seconds'] / 3600:.2f}",
-        "device": facts["sessions"][-1]["device"],
-        "record": f"[{facts['run']}]({folder.relative_to(PROJECT_ROOT)}/run.json)",
-    }
-
-
-def _percent(figure: dict[str, float]) -> str:
-    return f"{100 * figure['value']:.2f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def preset_of(config: dict[str, Any]) -> str:
-    """The preset in params/ that a run follows in every key, or ``own``."""
-    for name in ("cpu", "paper"):
-        values = read_yaml(f"params/{name}.yaml")
-        followed = set(values) - PRIVATE - {"kd_weight"}  # no distillation is a row of its own
-        if all(config[key] == values[key] for key in followed):
-            return name
-    return "own"
-
-
-def differences(dataset: str) -> list[str]:
-    """KD minus no KD, for every pair of published students that differ in nothing else."""
-    students = [
-        (folder, read_facts(folder)["config"])
-        for folder in published_runs(dataset)
-        if folder.parts[-2] == "student"
-    ]
-    sentences = []
-    for folder, config in students:
-        for other, plain in students:
-            if config["kd_weight"] and plain == config | {"kd_weight": 0.0}:
-                sentences += _difference(folder, other, config)
-    return sentences
-
-
-def _difference(distilled: Path, plain: Path, config: dict[str, Any]) -> list[str]:
-    names = (f"{paper.row_of(config, 'student')} with KD", "without KD")
-    a, b = load_predictions(distilled), load_predictions(plain)
-    everything = paired_difference(a, b, names=names)
-    clean = paired_difference(a[~a.duplicate], b[~b.duplicate], names=names)
-    where = f"seed {config['seed']}, {config['lr_size']} px"
-    return [
-        f"{everything.verdict} ({where}; McNemar p = {everything.p_value:.2g}); "
-        f"without copies {100 * clean.value:+.1f} "
-        f"[{100 * clean.low:+.1f}, {100 * clean.high:+.1f}]."
-    ]
-
-
-def filled(text: str) -> str:
-    """README's text with every ``<!-- results: ... -->`` block made from the records."""
-    return MARK.sub(lambda m: m[1] + results_table(m[2]) + m[3], text)
+def tables() -> dict[Path, str]:
+    """The two files that show the records -> their text as the records have it."""
+    readme = README.read_text(encoding="utf-8")
+    return {README: filled(readme), PUBLISHED / "README.md": listing()}
 
 
 # -- publishing -----------------------------------------------------------------------------------
@@ -196,23 +141,23 @@ def main() -> int:
         prog="python -m gmelib.published",
         description="Verify the published results, or publish finished runs.",
     )
-    parser.add_argument("--write", action="store_true", help="write README's tables")
+    parser.add_argument("--write", action="store_true", help="write the tables")
     parser.add_argument("--add", nargs="+", metavar="RUN", help="folders of finished runs")
     options = parser.parse_args()
     try:
         for folder in options.add or ():
             print(f"published {add(resolve(folder)).relative_to(PROJECT_ROOT)}")
         if options.write or options.add:
-            README.write_text(filled(README.read_text()))
+            for path, text in tables().items():
+                write_atomic(path, text.encode())
         wrong = verify()
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     for problem in wrong:
         print(problem, file=sys.stderr)
-    runs = len(published_runs())
     if not wrong:
-        print(f"{runs} published runs: every figure comes out again from its record, README agrees")
+        print(f"{len(published_runs())} published runs: every figure comes out again, tables agree")
     return 1 if wrong else 0
 
 

@@ -1,45 +1,36 @@
 """Published figures come out again from their records, and a changed one is noticed."""
 
-import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_published import (
+    SMOKE,
+    as_committed,
+    change,
+    facts_of,
+    publish_smoke,
+    published_student,
+    write_tables,
+)
 
-from gmelib import published
-from gmelib.config import PRIVATE, Config, InputError
-
-TABLE = "# Results\n\n<!-- results: synthetic -->\n<!-- end -->\n"
+from gmelib import published, readme, record
+from gmelib.ablation import ablation_run, complete, finish, row_students
+from gmelib.config import Config, InputError
 
 
 @pytest.fixture
 def place(tmp_path: Path, smoke_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of its own in which the smoke runs are published."""
-    monkeypatch.setattr(published, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "outputs" / "published")
-    monkeypatch.setattr(published, "README", tmp_path / "README.md")
-    for stage in ("teacher", "student", "attention"):
-        for folder in (smoke_root / "synthetic" / stage).iterdir():
-            _as_committed(published.add(folder))
-    (tmp_path / "README.md").write_text(published.filled(TABLE))
-    return tmp_path
+    return publish_smoke(tmp_path, smoke_root, monkeypatch)
 
 
-def _as_committed(folder: Path) -> None:
-    """Smoke runs are made from whatever lies in the working tree; published ones must not be."""
-    path = folder / "run.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps(facts | {"revision": {"commit": "0" * 40, "dirty": False}}))
-
-
-def published_student(place: Path, name: str) -> Path:
-    (folder,) = (place / "outputs/published/synthetic/student").glob(f"*{name}*")
-    return folder
+# -- verifying ------------------------------------------------------------------------------------
 
 
 def test_every_figure_comes_out_again(place: Path) -> None:
     assert published.verify() == []
-    assert len(published.published_runs()) == 4
+    assert len(readme.published_runs()) == 4
 
 
 def test_training_state_is_not_published(place: Path) -> None:
@@ -49,13 +40,21 @@ def test_training_state_is_not_published(place: Path) -> None:
 
 
 def test_a_changed_figure_is_noticed(place: Path) -> None:
-    path = published_student(place, "nokd") / "run.json"
-    facts = json.loads(path.read_text())
-    facts["metrics"]["all"]["accuracy"]["value"] += 0.01
-    path.write_text(json.dumps(facts))
+    folder = published_student(place, "nokd")
+    metrics = facts_of(folder)["metrics"]
+    metrics["all"]["accuracy"]["value"] += 0.01
+    change(folder, metrics=metrics)
     wrong = published.verify()
     assert any("accuracy.value" in sentence and "nokd" in sentence for sentence in wrong)
     assert any(sentence.startswith("README.md") for sentence in wrong)
+    assert any(sentence.startswith("outputs/published/README.md") for sentence in wrong)
+
+
+def test_a_changed_validation_accuracy_is_noticed(place: Path) -> None:
+    folder = published_student(place, "nokd")
+    told = facts_of(folder)["validation"]
+    change(folder, validation=told | {"best_accuracy": told["best_accuracy"] + 0.01})
+    assert any("history.jsonl" in sentence for sentence in published.verify())
 
 
 def test_changed_predictions_are_noticed(place: Path) -> None:
@@ -67,24 +66,51 @@ def test_changed_predictions_are_noticed(place: Path) -> None:
 
 
 def test_missing_predictions_are_noticed(place: Path) -> None:
-    (published_student(place, "nokd") / "predictions.parquet").unlink()
-    assert any("predictions.parquet is missing" in s for s in published.problems_of(
-        published_student(place, "nokd")))  # fmt: skip
+    folder = published_student(place, "nokd")
+    (folder / "predictions.parquet").unlink()
+    assert any("predictions.parquet is missing" in s for s in published.problems_of(folder))
 
 
-def test_uncommitted_code_is_noticed(place: Path) -> None:
-    path = published_student(place, "nokd") / "run.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps(facts | {"revision": {"commit": "0" * 40, "dirty": True}}))
+@pytest.mark.parametrize("stage", ["student", "attention"])
+def test_uncommitted_code_is_noticed(place: Path, stage: str) -> None:
+    folder = next((place / "outputs/published/synthetic" / stage).iterdir())
+    change(folder, revision={"commit": "0" * 40, "dirty": True})
     assert any("committed revision" in sentence for sentence in published.verify())
 
 
-def test_readme_table_gives_runs_and_the_difference(place: Path) -> None:
-    text = (place / "README.md").read_text()
-    assert text.startswith("# Results\n\n<!-- results: synthetic -->\n| network |")
-    facts = json.loads((published_student(place, "kd5") / "run.json").read_text())
-    assert f"{100 * facts['metrics']['all']['accuracy']['value']:.2f}" in text
-    assert "GME-Net with KD minus without KD" in text and "no difference shown" in text
+def test_a_record_in_another_runs_folder_is_noticed(place: Path) -> None:
+    folder = published_student(place, "nokd")
+    other = folder.with_name(folder.name.replace("-s0-", "-s9-"))
+    folder.rename(other)
+    assert any(f"lies in {other.name}" in sentence for sentence in published.verify())
+
+
+def test_a_list_that_is_missing_is_noticed(place: Path) -> None:
+    (place / "outputs/published/README.md").unlink()
+    (wrong,) = published.verify()
+    assert wrong.startswith("outputs/published/README.md") and "--write" in wrong
+
+
+def test_an_ablation_report_must_agree_with_the_published_runs(place: Path) -> None:
+    rows = ["DBAM+GM without KD", "GME-Net"]
+    cfg = Config.load(*SMOKE, rows=rows, sweeps=[], out_root=str(record.PUBLISHED))
+    run = ablation_run(cfg)
+    finish(run, complete(row_students(cfg), train=False), {})
+    as_committed(run.folder)
+    write_tables()
+    assert published.verify() == []
+    assert run.id in readme.listing()
+    for name in ("rows", "contrasts"):
+        told = facts_of(run.folder)[name]
+        change(run.folder, **{name: [row | {"low": 0.5} for row in told]})
+        wrong = published.verify()
+        assert len(wrong) == len(told) and all("run 05 again" in sentence for sentence in wrong)
+        change(run.folder, **{name: told})
+    shutil.rmtree(published_student(place, "nokd"))
+    assert any("DBAM+GM without KD is not" in s for s in published.problems_of(run.folder))
+
+
+# -- publishing -----------------------------------------------------------------------------------
 
 
 def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> None:
@@ -94,15 +120,16 @@ def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> N
     assert published.verify() == []
 
 
-@pytest.mark.parametrize(
-    ("overlay", "changes", "preset"),
-    [
-        ("cpu", {}, "cpu"),
-        ("cpu", {"kd_weight": 0}, "cpu"),
-        ("cpu", {"epochs": 9}, "own"),
-        ("paper", {}, "paper"),
-    ],
-)
-def test_a_run_is_labelled_with_the_preset_it_follows(overlay, changes, preset) -> None:
-    cfg = Config.load(f"params/{overlay}.yaml", dataset="fer2013", **changes)
-    assert published.preset_of(cfg.model_dump(mode="json", exclude=PRIVATE)) == preset
+def test_publishing_writes_both_tables(place: Path, smoke_root, monkeypatch, capsys) -> None:
+    folder = published_student(place, "nokd")
+    shutil.rmtree(folder)
+    write_tables()
+    texts = [path.read_text() for path in published.tables()]
+    monkeypatch.setattr(published, "verify", lambda: [])  # a smoke run is made by uncommitted code
+    given = str(smoke_root / "synthetic" / "student" / folder.name)
+    monkeypatch.setattr("sys.argv", ["published", "--add", given])
+    assert published.main() == 0
+    assert "tables agree" in capsys.readouterr().out
+    for before, path in zip(texts, published.tables(), strict=True):
+        after = path.read_text()
+        assert folder.name in after and folder.name not in before
