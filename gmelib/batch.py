@@ -42,7 +42,11 @@ POLL = 5  # seconds between looks at runs that other processes hold, and at epoc
 
 
 class Batch:
-    """Jobs on their way through a Dask cluster."""
+    """Jobs on their way through a Dask cluster, in their order.
+
+    A job is submitted when a worker is free for it, so that the first jobs come first and none
+    waits behind a long one while another worker idles.
+    """
 
     def __init__(self, jobs: Sequence[Job], client: Client, *, retries: int, threads: int):
         self.jobs = {job.key: job for job in jobs}
@@ -50,9 +54,29 @@ class Batch:
         self.parameters = {"num_threads": threads} if threads else {}
         self.futures: dict[str, Future] = {}
         self.outcomes: dict[str, Outcome] = {}
-        self.held: dict[str, str] = {}
-        self.submitted = 0
+        self.held: dict[str, str] = {}  # by other processes: key -> by whom
         self.token = uuid.uuid4().hex  # or Dask would answer with what another batch found
+        self.submitted = 0
+
+    @property
+    def open(self) -> list[Job]:
+        return [job for key, job in self.jobs.items() if key not in self.outcomes]
+
+    @property
+    def running(self) -> list[Job]:
+        return [job for job in self.open if job.key in self.futures]
+
+    def submit_next(self) -> None:
+        """Gives free workers the next jobs that wait for nothing."""
+        workers = max(1, len(self.client.nthreads()))
+        for job in self.open:
+            if len(self.running) >= workers:
+                return
+            if job.key in self.futures or not all(key in self.outcomes for key in job.needs):
+                continue
+            if job.key in self.held and _holder(job):
+                continue
+            self.submit(job)
 
     def submit(self, job: Job) -> None:
         self.held.pop(job.key, None)
@@ -60,56 +84,40 @@ class Batch:
         self.futures[job.key] = self.client.submit(
             work,
             job,
-            self.parameters if not job.cfg.num_threads else {},
+            {} if job.cfg.num_threads else self.parameters,
             self.retries,
-            [self.futures[key] for key in job.needs],  # futures: Dask waits for them
+            [self.futures[key] for key in job.needs],
             key=f"{job.key}-{self.submitted}-{self.token}",
-            priority=-list(self.jobs).index(job.key),
             pure=False,
         )
 
-    @property
-    def open(self) -> list[Job]:
-        return [job for key, job in self.jobs.items() if key not in self.outcomes]
-
     def collect(self) -> Iterator[Outcome]:
         """Waits a little; yields what has ended since."""
-        awaited = [self.futures[job.key] for job in self.open if job.key not in self.held]
-        started = time.monotonic()
+        started, running = time.monotonic(), self.running
         with suppress(TimeoutError):
-            wait(awaited, timeout=POLL, return_when="FIRST_COMPLETED")
-        for job in self.open:
-            future = self.futures[job.key]
-            if job.key in self.held or not future.done():
+            wait([self.futures[j.key] for j in running], POLL, return_when="FIRST_COMPLETED")
+        for job in running:
+            if not self.futures[job.key].done():
                 continue
-            outcome = _outcome(job, future)
+            outcome = _outcome(job, self.futures[job.key])
             if outcome.state == "held":
                 self.held[job.key] = outcome.message
+                del self.futures[job.key]
                 continue
             self.outcomes[job.key] = outcome
             yield outcome
-        if not awaited:
+        if not running:  # all that is left is held
             time.sleep(max(0, POLL - (time.monotonic() - started)))
-        self.ask_again()
-
-    def ask_again(self) -> None:
-        """Submits jobs again that another process held and holds no longer."""
-        for job in self.open:
-            if job.key not in self.held or any(key in self.held for key in job.needs):
-                continue
-            run = job.run
-            if run is None or not lock.holder(run.folder / "lock.json"):
-                self.submit(job)
 
     def progress(self) -> str:
-        """Which runs are at which epoch."""
-        parts = []
-        for job in self.open:
-            if job.key in self.held:
-                parts.append(f"{job.name} is held by {self.held[job.key]}")
-            elif job.run is not None and lock.holder(job.run.folder / "lock.json"):
-                parts.append(f"{job.name} {trained_epochs(job)}/{job.cfg.epochs}")
+        """Which runs are at which epoch, and which are held."""
+        parts = [f"{j.what} {trained_epochs(j)}/{j.cfg.epochs}" for j in self.running]
+        parts += [f"{self.jobs[key].what} is held by {who}" for key, who in self.held.items()]
         return "; ".join(parts[:4])
+
+
+def _holder(job: Job) -> str | None:
+    return lock.holder(job.run.folder / "lock.json") if job.run is not None else None
 
 
 def _outcome(job: Job, future: Future) -> Outcome:
@@ -142,9 +150,8 @@ def run_jobs(
     """
     batch = Batch(jobs, client, retries=retries, threads=threads)
     with tqdm(total=len(batch.jobs), unit="run", mininterval=1) as bar:
-        for job in batch.jobs.values():
-            batch.submit(job)
         while batch.open:
+            batch.submit_next()
             for outcome in batch.collect():
                 bar.update()
                 if outcome.state != "loaded":
@@ -152,7 +159,7 @@ def run_jobs(
                     with suppress(InputError):
                         write_index(jobs[0].cfg.out_root)
             bar.set_postfix_str(batch.progress())
-    return batch.outcomes
+    return {key: batch.outcomes[key] for key in batch.jobs}
 
 
 def run_grid(

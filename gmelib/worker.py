@@ -55,8 +55,7 @@ def work(job: Job, parameters: dict[str, Any], retries: int, needs: Sequence[Out
     """
     for outcome in needs:
         if not outcome.is_good:
-            held = outcome.state == "held"
-            return Outcome(job.key, "held" if held else "skipped", f"needs {outcome.key}")
+            return Outcome(job.key, "skipped", f"needs {outcome.key}")
     job = replace(job, cfg=job.cfg.replace(**parameters))
     with _one_at_a_time:
         name = get_worker().name
@@ -110,7 +109,6 @@ def local_cluster(workers: int = 0, *, retries: int = 2) -> LocalCluster:
     dask.config.set(
         {
             "distributed.scheduler.allowed-failures": retries,
-            "distributed.scheduler.worker-saturation": 1.0,  # no job waits behind a long one
             "distributed.comm.timeouts.connect": "60s",  # a busy machine starts workers slowly
         }
     )
@@ -118,7 +116,7 @@ def local_cluster(workers: int = 0, *, retries: int = 2) -> LocalCluster:
         n_workers=workers or default_workers(),
         threads_per_worker=1,
         memory_limit=0,  # the kernels' memory is not the worker's
-        dashboard_address=None,
+        dashboard_address=":0",  # any free port: two batches may run on a machine
         silence_logs=logging.CRITICAL,
     )
 
