@@ -23,6 +23,9 @@ from gmelib.grid import Job, notebook_path
 from gmelib.run import NotebookFailed, check_parameters, run
 
 _one_at_a_time = threading.Lock()
+# Dask sets it for its workers, whose kernels would inherit it: every tensor that is freed would go
+# back to the system at once, and training take twice as long (measured: 270 against 155 faces/s)
+DASKS_MALLOC = "MALLOC_TRIM_THRESHOLD_"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def work(job: Job, parameters: dict[str, Any], retries: int, needs: Sequence[Out
             return Outcome(job.key, "skipped", f"needs {outcome.key}")
     job = replace(job, cfg=job.cfg.replace(**parameters))
     with _one_at_a_time:
+        os.environ.pop(DASKS_MALLOC, None)
         name = get_worker().name
         if isinstance(name, int):  # of a local cluster: 0, 1, ...
             pin_gpu(name, torch.cuda.device_count())
@@ -110,6 +114,7 @@ def local_cluster(workers: int = 0, *, retries: int = 2) -> LocalCluster:
         {
             "distributed.scheduler.allowed-failures": retries,
             "distributed.comm.timeouts.connect": "60s",  # a busy machine starts workers slowly
+            "distributed.worker.profile.enabled": False,  # or it looks at the stack every 10 ms
         }
     )
     return LocalCluster(
