@@ -26,13 +26,12 @@ import pandas as pd
 from distributed import Client, Future, wait
 from tqdm.auto import tqdm
 
-from gmelib import lock
 from gmelib.config import InputError
 from gmelib.grid import Job, read_jobs
 from gmelib.index import write_index
 from gmelib.overview import overview, results, trained_epochs
 from gmelib.run import check_kernel, read_parameters
-from gmelib.worker import Outcome, default_workers, local_cluster, work
+from gmelib.worker import Outcome, default_workers, holder_of, local_cluster, work
 
 CONNECT = "20s"  # longest wait for a scheduler
 POLL = 5  # seconds between looks at runs that other processes hold, and at epochs
@@ -74,7 +73,7 @@ class Batch:
                 return
             if job.key in self.futures or not all(key in self.outcomes for key in job.needs):
                 continue
-            if job.key in self.held and _holder(job):
+            if job.key in self.held and holder_of(job):
                 continue
             self.submit(job)
 
@@ -86,7 +85,7 @@ class Batch:
             job,
             {} if job.cfg.num_threads else self.parameters,
             self.retries,
-            [self.futures[key] for key in job.needs],
+            [self.outcomes[key] for key in job.needs],
             key=f"{job.key}-{self.submitted}-{self.token}",
             pure=False,
         )
@@ -99,10 +98,10 @@ class Batch:
         for job in running:
             if not self.futures[job.key].done():
                 continue
-            outcome = _outcome(job, self.futures[job.key])
+            # given up, or Dask would run a job again whose result was lost with a worker
+            outcome = _outcome(job, self.futures.pop(job.key))
             if outcome.state == "held":
                 self.held[job.key] = outcome.message
-                del self.futures[job.key]
                 continue
             self.outcomes[job.key] = outcome
             yield outcome
@@ -114,10 +113,6 @@ class Batch:
         parts = [f"{j.what} {trained_epochs(j)}/{j.cfg.epochs}" for j in self.running]
         parts += [f"{self.jobs[key].what} is held by {who}" for key, who in self.held.items()]
         return "; ".join(parts[:4])
-
-
-def _holder(job: Job) -> str | None:
-    return lock.holder(job.run.folder / "lock.json") if job.run is not None else None
 
 
 def _outcome(job: Job, future: Future) -> Outcome:

@@ -6,10 +6,12 @@ the process, and a kernel that dies takes nothing with it.
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -20,7 +22,8 @@ from nbclient.exceptions import DeadKernelError
 from gmelib import lock
 from gmelib.config import InputError
 from gmelib.grid import Job, notebook_path
-from gmelib.run import NotebookFailed, check_parameters, run
+from gmelib.record import unwritable
+from gmelib.run import UNFINISHED, NotebookFailed, check_parameters, run
 
 _one_at_a_time = threading.Lock()
 # Dask sets it for its workers, whose kernels would inherit it: every tensor that is freed would go
@@ -54,7 +57,7 @@ def work(job: Job, parameters: dict[str, Any], retries: int, needs: Sequence[Out
 
     Args:
         parameters: over the job's own; where files lie on this machine, threads.
-        needs: outcomes of the jobs before it (as futures when submitted).
+        needs: outcomes of the jobs before it.
     """
     for outcome in needs:
         if not outcome.is_good:
@@ -66,8 +69,40 @@ def work(job: Job, parameters: dict[str, Any], retries: int, needs: Sequence[Out
         if isinstance(name, int):  # of a local cluster: 0, 1, ...
             pin_gpu(name, torch.cuda.device_count())
         started = time.perf_counter()
-        state, message = _attempts(job, retries)
+        state, message = _claimed(job, retries)
         return Outcome(job.key, state, message, time.perf_counter() - started)
+
+
+def claim_of(job: Job) -> Path:
+    """The lock of the worker that runs a job's notebook.
+
+    It stands until the report is filed; the run's own lock, taken in the kernel, stands while it is
+    trained. Without it two batches would start kernels for the same run, and both write its report.
+    """
+    name = re.sub(r"[^\w.-]+", "-", job.key)
+    return job.cfg.path("out_root") / UNFINISHED / f"{name}.lock"
+
+
+def holder_of(job: Job) -> str | None:
+    """Who works on a job, if anybody does: a batch's worker, or a kernel anybody started."""
+    locks = [claim_of(job)] + ([job.run.folder / "lock.json"] if job.run else [])
+    return next(filter(None, map(lock.holder, locks)), None)
+
+
+def _claimed(job: Job, retries: int) -> tuple[str, str]:
+    if job.state == "done":
+        return "loaded", job.run.label
+    claim = claim_of(job)
+    try:
+        lock.take(claim)
+    except lock.RunLocked:
+        return "held", holder_of(job) or "another process, a moment ago"
+    except OSError as error:
+        return "failed", str(unwritable(claim, error))
+    try:
+        return _attempts(job, retries)
+    finally:
+        lock.release(claim)
 
 
 def _attempts(job: Job, retries: int) -> tuple[str, str]:
@@ -75,7 +110,7 @@ def _attempts(job: Job, retries: int) -> tuple[str, str]:
         made = job.run
         if made is not None:
             if job.state == "done":
-                return "loaded", str(made.label)
+                return "loaded", made.label
             holder = lock.holder(made.folder / "lock.json")
             if holder:
                 return "held", holder

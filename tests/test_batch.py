@@ -5,11 +5,13 @@ real workers, kernels and batches.
 """
 
 import json
+import os
 import re
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import dask
 import pandas as pd
 import pytest
 import tiny
@@ -215,7 +217,22 @@ def test_gpus_are_dealt_in_turn(monkeypatch, visible, number, gpus, told):
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     pin_gpu(number, gpus)
-    assert worker.os.environ.get("CUDA_VISIBLE_DEVICES") == told
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == told
+
+
+def test_kernels_do_not_inherit_dasks_malloc_setting(client, two, monkeypatch):
+    monkeypatch.setenv(worker.DASKS_MALLOC, "65536")
+    seen = []
+
+    def look(path, parameters, *, progress):
+        seen.append(os.environ.get(worker.DASKS_MALLOC))
+        return path
+
+    monkeypatch.setattr(worker, "run", look)
+    monkeypatch.setattr(worker, "check_parameters", lambda _, told: told)
+    batch.run_jobs(two[:1], client)
+    assert seen == [None]
+    assert dask.config.get(f"distributed.nanny.pre-spawn-environ.{worker.DASKS_MALLOC}")  # still so
 
 
 def test_work_can_be_asked_without_a_cluster(two, monkeypatch):
