@@ -2,7 +2,8 @@
 
     python -m gmelib.published                  verify: every figure from its record, tables too
     python -m gmelib.published --write          write the tables from the records
-    python -m gmelib.published --add RUN ...    copy finished runs (without training state)
+    python -m gmelib.published --add RUN ...    copy finished runs, without what resumes them
+        --without-weights                       nor their networks, which no figure needs
 
 The tables stand in README.md and outputs/published/README.md (:mod:`gmelib.readme`). Verifying
 needs no data set: metrics are recomputed from predictions.parquet.
@@ -27,6 +28,7 @@ from gmelib.readme import filled, listing, published_runs
 from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
 
 README = PROJECT_ROOT / "README.md"
+WEIGHTS = "model.safetensors"
 LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json"}
 TOLERANCE = 1e-9  # of a recomputed figure
 
@@ -120,15 +122,20 @@ def tables() -> dict[Path, str]:
 # -- publishing -----------------------------------------------------------------------------------
 
 
-def add(folder: Path) -> Path:
-    """Copies a finished run into outputs/published/, whole or not at all; returns its place."""
+def add(folder: Path, *, weights: bool = True) -> Path:
+    """Copies a finished run into outputs/published/, whole or not at all; returns its place.
+
+    Args:
+        weights: the network too, which further students of a teacher, 06 and 07 need.
+    """
     facts = read_facts(folder)
     place = PUBLISHED / facts["dataset"] / facts["stage"] / facts["run"]
     temporary = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
 
     def left_out(_: str, names: list[str]) -> set[str]:
-        return {n for n in names if n in LEFT_OUT or n.startswith(".")}
+        without = LEFT_OUT if weights else {*LEFT_OUT, WEIGHTS}
+        return {n for n in names if n in without or n.startswith(".")}
 
     shutil.copytree(folder, temporary, ignore=left_out)
     shutil.rmtree(place, ignore_errors=True)
@@ -143,10 +150,12 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="write the tables")
     parser.add_argument("--add", nargs="+", metavar="RUN", help="folders of finished runs")
+    parser.add_argument("--without-weights", action="store_true", help="--add: no networks")
     options = parser.parse_args()
     try:
         for folder in options.add or ():
-            print(f"published {add(resolve(folder)).relative_to(PROJECT_ROOT)}")
+            place = add(resolve(folder), weights=not options.without_weights)
+            print(f"published {place.relative_to(PROJECT_ROOT)}")
         if options.write or options.add:
             for path, text in tables().items():
                 write_atomic(path, text.encode())

@@ -120,6 +120,16 @@ def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> N
     assert published.verify() == []
 
 
+def test_figures_need_no_weights(place: Path, tmp_path: Path) -> None:
+    folder = published_student(place, "kd5")
+    copied = shutil.copytree(folder, tmp_path / "own" / folder.name)
+    assert (copied / published.WEIGHTS).is_file()
+    for weights in (False, True):
+        assert published.add(copied, weights=weights) == folder
+        assert (folder / published.WEIGHTS).is_file() == weights
+        assert published.verify() == []
+
+
 def test_publishing_writes_both_tables(place: Path, smoke_root, monkeypatch, capsys) -> None:
     folder = published_student(place, "nokd")
     shutil.rmtree(folder)
