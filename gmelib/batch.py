@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from distributed import Client, Future, wait
+from distributed import CancelledError, Client, Future, wait
 from tqdm.auto import tqdm
 
 from gmelib.config import InputError
@@ -93,7 +93,7 @@ class Batch:
     def collect(self) -> Iterator[Outcome]:
         """Waits a little; yields what has ended since."""
         started, running = time.monotonic(), self.running
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, CancelledError):  # the latter: a lost scheduler, told below
             wait([self.futures[j.key] for j in running], POLL, return_when="FIRST_COMPLETED")
         for job in running:
             if not self.futures[job.key].done():

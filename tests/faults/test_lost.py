@@ -1,7 +1,8 @@
-"""A job whose workers are lost too often is told as failed; what needs it is skipped."""
+"""What Dask has given up: a job that takes its workers with it, or all jobs with the scheduler."""
 
 import pytest
 import tiny
+from distributed.client import FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
 from gmelib import batch
@@ -41,13 +42,21 @@ class Client:
 
 
 @pytest.fixture
-def outcomes(tmp_path, monkeypatch):
+def jobs(tmp_path):
+    return jobs_of(tiny.config(tmp_path), [STUDENT])
+
+
+def test_a_student_whose_teacher_took_its_workers_with_it_is_skipped(jobs, monkeypatch):
     monkeypatch.setattr(batch, "wait", lambda *_, **__: None)
-    jobs = jobs_of(tiny.config(tmp_path), [STUDENT])
-    return batch.run_jobs(jobs, Client(), retries=2)
-
-
-def test_a_student_whose_teacher_took_its_workers_with_it_is_skipped(outcomes):
-    teacher, student = outcomes.values()
+    teacher, student = batch.run_jobs(jobs, Client(), retries=2).values()
     assert teacher.state == "failed" and "lost too often" in teacher.message
     assert student.state == "skipped" and teacher.key in student.message
+
+
+def test_a_lost_scheduler_is_told_in_one_line(jobs, monkeypatch):
+    def lost(*_, **__):
+        raise FuturesCancelledError([])
+
+    monkeypatch.setattr(batch, "wait", lost)
+    monkeypatch.setattr(Lost, "status", "cancelled")
+    assert "start the same command again" in tiny.refusal(batch.run_jobs, jobs, Client())
