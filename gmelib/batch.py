@@ -12,6 +12,7 @@ notebooks lie), 2 nothing was started, 130 stopped. Stopped or killed, the same 
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -253,6 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connected(address: str) -> Client:
+    # when a scheduler is lost, one line says so, not Dask's attempts to reach it again
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=CONNECT)
     except (OSError, ValueError) as error:
