@@ -229,7 +229,6 @@ def _dry_run(jobs: Sequence[Job], workers: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Slurm and systemd stop
     try:
         given = read_parameters([], args.pairs)
         check_kernel("python3")
@@ -277,4 +276,5 @@ def _told(table: pd.DataFrame) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Slurm and systemd stop
     sys.exit(main())
