@@ -111,6 +111,8 @@ class Batch:
 
     def progress(self) -> str:
         """Which runs are at which epoch, and which are held."""
+        if not self.client.nthreads():
+            return "no worker has joined the scheduler yet: start one with dask worker ADDRESS"
         parts = [f"{j.what} {trained_epochs(j)}/{j.cfg.epochs}" for j in self.running]
         parts += [f"{self.jobs[key].what} is held by {who}" for key, who in self.held.items()]
         return "; ".join(parts[:4])
@@ -154,7 +156,9 @@ def run_jobs(
                     bar.write(f"{outcome.state}: {batch.jobs[outcome.key].name} {outcome.message}")
                     with suppress(InputError):
                         write_index(jobs[0].cfg.out_root)
-            bar.set_postfix_str(batch.progress())
+            # in a log file every refresh is a line: there only when an epoch has passed
+            text, shown = batch.progress(), bar.postfix
+            bar.set_postfix_str(text, refresh=sys.stderr.isatty() or text != shown)
     return {key: batch.outcomes[key] for key in batch.jobs}
 
 

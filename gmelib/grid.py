@@ -22,7 +22,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gmelib import lock
 from gmelib.config import PROJECT_ROOT, STUDENT_ONLY, Config, InputError, read_yaml, resolve
 from gmelib.experiment import attention_run
 from gmelib.record import Run
@@ -97,7 +96,7 @@ class Job:
             folders = (run.folder, run.workplace)
             filed = any((f / f"{self.notebook}.ipynb").is_file() for f in folders)
             return "done" if filed else "report missing"
-        return "running" if lock.holder(run.folder / "lock.json") else run.state
+        return "running" if run.holder else run.state
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gmelib.estimate import estimated_hours
 from gmelib.grid import read_jobs
 from gmelib.record import PUBLISHED, Run, read_facts
 from gmelib.variants import ROWS, row_config, row_of
+from gmelib.wording import number, percent
 
 PLAN = "params/grids/ablation.yaml"  # which rows and seeds the tables are to have
 PRESETS = ("cpu", "paper")  # in params/, of published runs
@@ -105,8 +106,8 @@ def _rows(cells: Mapping[tuple[str, int], Cell]) -> Iterable[Row]:
             "ours": "; ".join(filter(None, [found, row["missing"]])),
             "n": str(row["n"] or ""),
             "without copies": _score(clean.loc[name]) if has_copies else "",
-            "paper": _number(theirs.get("paper"), "{:.2f}") or "–",
-            "ours - paper": _number(theirs.get("difference"), "{:+.1f}"),
+            "paper": number(theirs.get("paper"), "{:.2f}") or "–",
+            "ours - paper": number(theirs.get("difference"), "{:+.1f}"),
             "epochs": str(first.cfg.epochs),
             "hours": f"{hours:.1f}" if done else "",
             "records": " ".join(records),
@@ -119,17 +120,13 @@ def _score(row: pd.Series) -> str:
     return f"{row['accuracy']:.2f} [{row['low']:.1f}, {row['high']:.1f}]"
 
 
-def _number(value: float | None, how: str) -> str:
-    return "" if pd.isna(value) else how.format(value)
-
-
 def _place(folder: Path) -> str:
     return folder.relative_to(PROJECT_ROOT).as_posix()
 
 
 def _gain(name: str, row: pd.Series) -> str:
     """What a part brings, in points, ours beside the paper's."""
-    theirs = _number(row["paper"], "the paper: {:+.2f}")
+    theirs = number(row["paper"], "the paper: {:+.2f}")
     what = f"- {name} ({row['first']} minus {row['second']})"
     if not row["n"]:
         return "; ".join(filter(None, [f"{what}: not run", theirs])) + "."
@@ -138,8 +135,8 @@ def _gain(name: str, row: pd.Series) -> str:
         f"{what}: {row['value']:+.1f} points [{row['low']:+.1f}, {row['high']:+.1f}] "
         f"over {row['over']}; {row['verdict']}",
         f"McNemar p, Holm-adjusted: {tests}",
-        _number(row["seeds_p"], "paired t over the seeds: p = {:.2g}"),
-        _number(row["clean"], "without copies {:+.1f}"),
+        number(row["seeds_p"], "paired t over the seeds: p = {:.2g}"),
+        number(row["clean"], "without copies {:+.1f}"),
         theirs,
     ]
     return "; ".join(filter(None, parts)) + "."
@@ -255,9 +252,9 @@ def _trained(facts: Mapping[str, Any]) -> tuple[str, Row]:
         "faces": f"{config['input_size'] if is_high else config['lr_size']} px",
         "seed": str(config["seed"]),
         "preset": ", ".join([preset, *(f"{name} = {value}" for name, value in changes.items())]),
-        "accuracy": _percent(everything["accuracy"]) if is_tested else "–",
-        "without copies": _percent(clean["accuracy"]) if is_tested and clean else "–",
-        "macro-F1": _percent(everything["macro_f1"]) if is_tested else "–",
+        "accuracy": _interval(everything["accuracy"]) if is_tested else "–",
+        "without copies": _interval(clean["accuracy"]) if is_tested and clean else "–",
+        "macro-F1": _interval(everything["macro_f1"]) if is_tested else "–",
         "validation": f"{100 * facts['validation']['best_accuracy']:.2f}",
         "epochs": str(config["epochs"]),
         "hours": f"{facts['wall_seconds'] / 3600:.2f}",
@@ -265,5 +262,5 @@ def _trained(facts: Mapping[str, Any]) -> tuple[str, Row]:
     }
 
 
-def _percent(figure: Mapping[str, float]) -> str:
-    return f"{100 * figure['value']:.2f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+def _interval(figure: Mapping[str, float]) -> str:
+    return percent(figure["value"], figure["low"], figure["high"], digits=2)

@@ -154,6 +154,15 @@ class Run:
         return "done" if self.is_done else "broken" if self.is_begun else "missing"
 
     @property
+    def _lock(self) -> Path:
+        return self.folder / "lock.json"
+
+    @property
+    def holder(self) -> str | None:
+        """Who works in the folder, if a living process does."""
+        return lock.holder(self._lock)
+
+    @property
     def label(self) -> str:
         """The folder as a person would type it: relative to the project where it lies inside."""
         try:
@@ -221,15 +230,14 @@ class Run:
         Raises:
             InputError: if a living process holds it, or if the folder cannot be written.
         """
-        path = self.folder / "lock.json"
         try:
-            lock.take(path)  # counts, so that a caller further up may hold it
+            lock.take(self._lock)  # counts, so that a caller further up may hold it
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise unwritable(self._lock, error) from error
         try:
             yield
         finally:
-            lock.release(path)
+            lock.release(self._lock)
 
 
 def _readable_name(cfg: Config, stage: str) -> str:

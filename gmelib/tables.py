@@ -12,13 +12,9 @@ from gmelib.gallery import Gallery
 from gmelib.metrics import Difference, from_report, paired_difference
 from gmelib.record import Run
 from gmelib.variants import row_of
+from gmelib.wording import percent
 
 SCOPES = {"all": "all test faces", "without_duplicates": "without copies of training faces"}
-
-
-def percent(value: float, low: float, high: float) -> str:
-    """A figure in [0, 1] with its interval, in per cent."""
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def metrics_table(run: Run) -> pd.DataFrame:

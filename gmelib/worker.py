@@ -85,8 +85,7 @@ def claim_of(job: Job) -> Path:
 
 def holder_of(job: Job) -> str | None:
     """Who works on a job, if anybody does: a batch's worker, or a kernel anybody started."""
-    locks = [claim_of(job)] + ([job.run.folder / "lock.json"] if job.run else [])
-    return next(filter(None, map(lock.holder, locks)), None)
+    return lock.holder(claim_of(job)) or (job.run.holder if job.run else None)
 
 
 def _claimed(job: Job, retries: int) -> tuple[str, str]:
@@ -111,9 +110,8 @@ def _attempts(job: Job, retries: int) -> tuple[str, str]:
         if made is not None:
             if job.state == "done":
                 return "loaded", made.label
-            holder = lock.holder(made.folder / "lock.json")
-            if holder:
-                return "held", holder
+            if made.holder:
+                return "held", made.holder
         path = notebook_path(job.notebook)
         try:
             report = run(path, check_parameters(path, job.parameters), progress=False)

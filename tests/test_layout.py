@@ -18,8 +18,8 @@ from gmelib.config import PROJECT_ROOT, Config, parameters_cell
 ORDER = """
 namespace config lock record filters synthetic faces data degrade gallery attention blocks model
 peers methods losses compute processes batches schedule checkpoint train metrics evaluate experiment
-attribution variants paper estimate ablation tables figures explore export predict report index
-grid readme published run launch worker overview batch
+attribution variants paper wording estimate ablation tables figures explore export predict report
+index grid readme published run launch worker overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))
 PYTHON = SOURCES + sorted((PROJECT_ROOT / "tests").rglob("*.py"))

@@ -13,6 +13,7 @@ from gmelib.ablation.sweeps import Sweeps, sweep_scores, sweep_sentences
 from gmelib.config import TABLES, Config, InputError
 from gmelib.record import Run
 from gmelib.variants import ROWS
+from gmelib.wording import number
 
 NOT_A_RESULT = "Drawn faces only show that everything works: this is not a result."
 
@@ -26,8 +27,8 @@ def scores_shown(cells: Cells) -> pd.DataFrame:
     shown = pd.DataFrame({"accuracy, % [95 %]": map(_interval, table.itertuples())}, table.index)
     shown["interval over"] = [_over(row) for row in table.itertuples()]
     if table["paper"].notna().any():
-        shown["paper, %"] = [_number(value, "{:.2f}") for value in table["paper"]]
-        shown["ours − paper"] = [_number(value, "{:+.1f}") for value in table["difference"]]
+        shown["paper, %"] = [number(value, "{:.2f}") for value in table["paper"]]
+        shown["ours − paper"] = [number(value, "{:+.1f}") for value in table["difference"]]
     if any(c.is_done and c.run.facts()["data"]["duplicates"] for c in cells.values()):
         shown["without copies, %"] = list(map(_interval, clean.itertuples()))
     shown["missing"] = table["missing"]
@@ -41,15 +42,15 @@ def contrasts_shown(cells: Cells) -> pd.DataFrame:
     shown["ours, points [95 %]"] = [_interval(row, "{:+.1f}") for row in table.itertuples()]
     shown["interval over"] = [_over(row) for row in table.itertuples()]
     if table["paper"].notna().any():
-        shown["paper"] = [_number(value, "{:+.2f}") for value in table["paper"]]
+        shown["paper"] = [number(value, "{:+.2f}") for value in table["paper"]]
     if table["clean"].notna().any():
-        shown["without copies"] = [_number(value, "{:+.1f}") for value in table["clean"]]
+        shown["without copies"] = [number(value, "{:+.1f}") for value in table["clean"]]
     shown["McNemar p (Holm)"] = [
         " / ".join(f"{p:.2g}" for p in found.values()) if isinstance(found, dict) else ""
         for found in table["faces_p"]
     ]
     shown["paired t p (Holm)"] = [
-        _number(row.seeds_p, "{:.2g}") or ("one seed" if row.n == 1 else "")
+        number(row.seeds_p, "{:.2g}") or ("one seed" if row.n == 1 else "")
         for row in table.itertuples()
     ]
     shown["verdict"] = table["verdict"].where(table["n"] > 0, "not run")
@@ -62,20 +63,16 @@ def sweeps_shown(cells: Sweeps, cfg: Config) -> pd.DataFrame:
     lines = table.itertuples()
     shown = pd.DataFrame({"validation accuracy, % [95 %]": map(_interval, lines)}, table.index)
     shown["from the preset's"] = [
-        "preset" if row.default else _number(row.difference, "{:+.1f}") + _noise(row.noise)
+        "preset" if row.default else number(row.difference, "{:+.1f}") + _noise(row.noise)
         for row in table.itertuples()
     ]
-    shown["hours"] = [_number(value, "{:.2f}") for value in table["hours"]]
+    shown["hours"] = [number(value, "{:.2f}") for value in table["hours"]]
     shown["missing"] = table["missing"]
     return shown
 
 
-def _number(value: float | None, how: str) -> str:
-    return "" if pd.isna(value) else how.format(value)
-
-
 def _noise(value: float) -> str:
-    return _number(value, " ± {:.1f}")
+    return number(value, " ± {:.1f}")
 
 
 def _interval(row: Any, how: str = "{:.1f}") -> str:
@@ -141,9 +138,7 @@ def conclusion(cells: Cells, sweeps: Sweeps, cfg: Config) -> str:
         sentences.append(f"Best: {best}, {_interval(done.loc[best])} % of the test faces.")
     for name, row in added[added["n"] > 0].iterrows():
         theirs = "" if pd.isna(row["paper"]) else f" (paper: {row['paper']:+.2f})"
-        sentences.append(
-            f"{name}: {_interval(row, '{:+.1f}')} points{theirs}: {row['verdict']}."
-        )
+        sentences.append(f"{name}: {_interval(row, '{:+.1f}')} points{theirs}: {row['verdict']}.")
     if table["paper"].notna().any():
         sentences.append(
             f"Ours are {cfg.epochs} epochs at width {cfg.width} and {cfg.input_size} px; the "

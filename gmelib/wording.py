@@ -1,0 +1,13 @@
+"""Figures as text."""
+
+import pandas as pd
+
+
+def percent(value: float, low: float, high: float, *, digits: int = 1) -> str:
+    """A figure in [0, 1] with its interval, in per cent; ``digits`` are the figure's own."""
+    return f"{100 * value:.{digits}f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def number(value: float | None, how: str) -> str:
+    """``how`` filled with a figure, and nothing where there is none."""
+    return "" if pd.isna(value) else how.format(value)
