@@ -1,7 +1,8 @@
 """The published tables, made from the records under outputs/published/.
 
-README.md has blocks from ``<!-- ablation: fer2013 -->`` to ``<!-- end -->``: Tables 4 and 5, ours
-beside the paper's. outputs/published/README.md lists every published run, one a line.
+README.md has blocks that end with ``<!-- end -->``: from ``<!-- ablation: fer2013 -->`` Tables 4
+and 5, ours beside the paper's; from ``<!-- rates: fer2013 -->`` rows at several learning rates.
+outputs/published/README.md lists every published run, one a line.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from gmelib import paper
-from gmelib.ablation import Cell, complete, contrasts, scores
+from gmelib.ablation import Cell, complete, contrasts, rate_scores, rates_shown, scores
 from gmelib.config import DATASET_ONLY, PROJECT_ROOT, Config, resolve
 from gmelib.estimate import estimated_hours
 from gmelib.grid import read_jobs
@@ -22,7 +23,7 @@ from gmelib.wording import number, percent
 
 PLAN = "params/grids/ablation.yaml"  # which rows and seeds the tables are to have
 PRESETS = ("cpu", "paper")  # in params/, of published runs
-MARK = re.compile(r"(<!-- ablation: ([\w, ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (ablation|rates): ([\w, ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES = {"fer2013": "FER2013", "ferplus": "FERPlus", "rafdb": "RAF-DB", "expw": "ExpW"}
 REQUESTED = ("rafdb", "expw")  # their owners must be asked for the faces
 SHOWN = {"KD": "KD", "branch 2": "Branch 2"}  # the contrasts whose gains 4.3 states
@@ -155,14 +156,30 @@ def requested_table(datasets: list[str]) -> str:
     return _markdown(rows)
 
 
+def rates_table(datasets: list[str]) -> str:
+    """Rows at several learning rates, in per cent of the validation faces."""
+    tables = {}
+    for dataset in datasets:
+        preset = next(iter(planned(dataset).values()))
+        tables[NAMES[dataset]] = rates_shown(rate_scores(preset))
+    joined = pd.concat(tables, names=["data set"]).fillna("")
+    joined = joined[sorted(joined.columns, key=float)]
+    lines = joined.reset_index().to_dict("records")
+    return _markdown(lines) if lines else "No such run is published.\n"
+
+
 def filled(text: str) -> str:
-    """README's text with every ``<!-- ablation: ... -->`` block made from the records."""
+    """README's text with every ``<!-- ablation: ... -->`` and ``<!-- rates: ... -->`` block made
+    from the records."""
 
     def block(match: re.Match[str]) -> str:
-        names = [name.strip() for name in match[2].split(",")]
+        names = [name.strip() for name in match[3].split(",")]
         is_ours = len(names) == 1 and names[0] not in REQUESTED
-        table = ablation_table(names[0]) if is_ours else requested_table(names)
-        return match[1] + table + match[3]
+        if match[2] == "rates":
+            table = rates_table(names)
+        else:
+            table = ablation_table(names[0]) if is_ours else requested_table(names)
+        return match[1] + table + match[4]
 
     return MARK.sub(block, text)
 

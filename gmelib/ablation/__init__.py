@@ -5,6 +5,7 @@ are trained, or reported as not run. Every figure is in per cent, every differen
 """
 
 from gmelib.ablation.contrasts import CONTRASTS, Contrast, compare, contrasts, paper_difference
+from gmelib.ablation.rates import rate_scores, rate_sentences, rates_shown
 from gmelib.ablation.report import (
     ablation_run,
     conclusion,
@@ -22,6 +23,6 @@ from gmelib.ablation.sweeps import sweep_scores, sweep_sentences, sweep_students
 __all__ = [
     "CONTRASTS", "Cell", "Contrast", "ablation_run", "compare", "complete", "conclusion",
     "contrasts", "contrasts_shown", "finish", "order", "overview", "paper_difference",
-    "raise_failures", "row_students", "scores", "scores_shown", "sweep_scores", "sweep_sentences",
-    "sweep_students", "sweeps_shown",
+    "raise_failures", "rate_scores", "rate_sentences", "rates_shown", "row_students", "scores",
+    "scores_shown", "sweep_scores", "sweep_sentences", "sweep_students", "sweeps_shown",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gmelib.ablation.contrasts import compare, contrasts
+from gmelib.ablation.rates import rate_scores, rate_sentences
 from gmelib.ablation.runs import Cell, other_code
 from gmelib.ablation.scores import Cells, scores
 from gmelib.ablation.sweeps import Sweeps, sweep_scores, sweep_sentences
@@ -184,6 +185,7 @@ def finish(run: Run, cells: Cells, sweeps: Sweeps) -> None:
         rows_without_duplicates=_plain(clean.drop(columns=["paper", "difference", "missing"])),
         contrasts=_plain(contrasts(cells)),
         order=order(cells),
+        rates=rate_sentences(rate_scores(cfg), cfg),
         sweeps=_plain(sweep_scores(sweeps, cfg)) if sweeps else [],
         runs=done,
         missing=[*_lacking(cells), *_lacking(sweeps)],
