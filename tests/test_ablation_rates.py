@@ -83,13 +83,18 @@ def test_without_such_runs_there_is_nothing_to_say(tmp_path):
 
 
 def test_readme_has_a_line_a_row_and_a_column_a_rate(cfg, monkeypatch):
-    monkeypatch.setattr(readme, "planned", lambda dataset: {("Baseline", 0): cfg})
+    rows = {("Baseline", 0): row_config(cfg, "Baseline"), ("GME-Net", 0): cfg}
+    monkeypatch.setattr(readme, "planned", lambda dataset: rows)
+    for rate in (0.01, 0.1):
+        for seed in (0, 1):
+            trained(cfg, "GME-Net", rate, 0.8, seed=seed)
     monkeypatch.setitem(readme.NAMES, "synthetic", "drawn faces")
     text = readme.filled("<!-- rates: synthetic -->\nold\n<!-- end -->")
     lines = text.splitlines()
     assert lines[1] == "| data set | training | row | 0.01 | 0.1 |"
     assert lines[3] == "| drawn faces | all faces, 2 epochs | Baseline | 51.0 | 61.0 |"
-    assert len(lines) == 6 and lines[-1] == "<!-- end -->"
+    assert lines[5] == "| drawn faces | all faces, 2 epochs | GME-Net | 80.0 | 80.0 |"
+    assert len(lines) == 7 and lines[-1] == "<!-- end -->"
     empty = tiny.config(cfg.path("out_root") / "none")
     monkeypatch.setattr(readme, "planned", lambda dataset: {("Baseline", 0): empty})
     assert "No such run is published." in readme.filled(text)
