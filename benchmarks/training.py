@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmelib.batches import augment, epoch_batches
+from gmelib.batches import epoch_steps
 from gmelib.config import EXPRESSIONS, Config
 from gmelib.data.faceset import FaceSet, make_faces
 from gmelib.record import Run
@@ -45,13 +45,11 @@ def make_trainer(cfg: Config, faces: FaceSet, *, teacher: bool) -> Trainer:
 
 def seconds_per_face(trainer: Trainer, steps: int) -> float:
     """Median over some steps of one training step, from native faces to the updated weights."""
-    faces, times = trainer.faces, []
-    for index, flips, shifts in epoch_batches(trainer.cfg, trainer.indices, 1)[:steps]:
+    times = []
+    for step in epoch_steps(trainer.cfg, 1, trainer.plan)[:steps]:
         started = time.perf_counter()
-        images = augment(faces.images[index], flips, shifts)
-        loss = trainer.step(images.to(trainer.device), faces.labels[index].to(trainer.device))
-        float(loss["loss"])  # waits for a GPU
-        times.append((time.perf_counter() - started) / len(index))
+        float(trainer.step(trainer.batch(step))["loss"])  # waits for a GPU
+        times.append((time.perf_counter() - started) / len(step.index))
     return statistics.median(times)
 
 

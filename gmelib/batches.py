@@ -1,6 +1,7 @@
 """Faces on their way to the network: augmentation, what teacher and student see, batched logits."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,34 @@ from gmelib.config import Config, InputError
 from gmelib.data import FaceSet
 
 View = Callable[[Tensor], Tensor]  # native uint8 faces (N, C, H, W) -> network input (N, 3, S, S)
+See = Callable[[Tensor, Tensor], Tensor]  # native faces, (N,) which of them HR -> (N, 3, S, S)
+
+
+class Plan(NamedTuple):
+    """Which faces an epoch presents, in order; ``P`` presentations."""
+
+    index: Tensor  # (P,) into the faces
+    high: Tensor  # (P,) bool: presented in high resolution
+    labelled: Tensor  # (P,) bool: False hides the label from a semi-supervised method
+
+
+class Step(NamedTuple):
+    """A part of a plan with its augmentation."""
+
+    index: Tensor
+    high: Tensor
+    labelled: Tensor
+    flips: Tensor  # (n,) bool
+    shifts: Tensor  # (n, 2) down and right, native px
+
+
+class Batch(NamedTuple):
+    """Faces of a step on the device, flipped and shifted, before their resolution is lowered."""
+
+    images: Tensor  # (n, C, H, W) uint8
+    labels: Tensor  # (n,) class indices
+    high: Tensor  # (n,) bool
+    labelled: Tensor  # (n,) bool
 
 
 def make_view(cfg: Config, stage: str) -> View:
@@ -19,6 +48,19 @@ def make_view(cfg: Config, stage: str) -> View:
         return lambda images: degrade.high_resolution_view(images, cfg.input_size)
     return lambda images: degrade.low_resolution_view(
         images, cfg.input_size, cfg.lr_size, kernel=cfg.kernel, blur_sigma=cfg.blur_sigma
+    )
+
+
+def training_view(cfg: Config, stage: str) -> See:
+    """What a network of this stage sees of faces some of which are presented in high resolution."""
+    own, high_resolution = make_view(cfg, stage), make_view(cfg, "teacher")
+    if stage == "teacher" or cfg.train_on == "lr":
+        return lambda images, high: own(images)
+    if cfg.train_on == "hr":
+        return lambda images, high: high_resolution(images)
+    # both are made of every face: a GPU need not wait to know how many are of either kind
+    return lambda images, high: torch.where(
+        high[:, None, None, None], high_resolution(images), own(images)
     )
 
 
@@ -42,15 +84,30 @@ def augment(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
     return images[n, c, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def epoch_batches(cfg: Config, indices: Tensor, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(indices, flips, shifts) of every step of an epoch, from (seed, epoch) alone."""
+def plan_epoch(indices: Tensor, train_on: str, generator: torch.Generator) -> Plan:
+    """Every face once in random order; under ``lr+hr`` once in each resolution, all mixed."""
+    count = len(indices)
+    kinds = 2 if train_on == "lr+hr" else 1
+    order = torch.randperm(kinds * count, generator=generator)
+    high = order >= count if kinds == 2 else torch.full((count,), train_on == "hr")
+    return Plan(indices[order % count], high, torch.ones(len(order), dtype=torch.bool))
+
+
+def presentations(cfg: Config, stage: str, faces: int) -> int:
+    """How many faces an epoch presents, of so many training faces."""
+    return faces * (2 if stage != "teacher" and cfg.train_on == "lr+hr" else 1)
+
+
+def epoch_steps(cfg: Config, epoch: int, plan: Callable[[torch.Generator], Plan]) -> list[Step]:
+    """The steps of an epoch, from (seed, epoch) alone."""
     generator = torch.Generator().manual_seed(epoch_seed(cfg.seed, epoch))
-    order = indices[torch.randperm(len(indices), generator=generator)]
-    flips = torch.rand(len(order), generator=generator) < (0.5 if cfg.flip else 0.0)
-    shifts = torch.randint(-cfg.shift, cfg.shift + 1, (len(order), 2), generator=generator)
-    parts = (t.split(cfg.batch_size) for t in (order, flips, shifts))
+    planned = plan(generator)
+    count = len(planned.index)
+    flips = torch.rand(count, generator=generator) < (0.5 if cfg.flip else 0.0)
+    shifts = torch.randint(-cfg.shift, cfg.shift + 1, (count, 2), generator=generator)
+    parts = (t.split(cfg.batch_size) for t in (*planned, flips, shifts))
     # BatchNorm cannot learn from a single face
-    return [batch for batch in zip(*parts, strict=True) if len(batch[0]) > 1]
+    return [Step(*step) for step in zip(*parts, strict=True) if len(step[0]) > 1]
 
 
 def epoch_seed(seed: int, epoch: int, process: int = 0) -> int:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from gmelib.config import EXPRESSIONS, PRIVATE, Config, InputError
+from gmelib.config import EXPRESSIONS, Config, InputError
+from gmelib.fields import PRIVATE
 from gmelib.methods import build_model
 from gmelib.record import Run, unwritable, write_atomic
 

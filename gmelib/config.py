@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from gmelib import fields
 from gmelib import namespace as ns
 
 EXPRESSIONS = (
@@ -67,7 +68,9 @@ class Config(BaseModel):
     blur_sigma: float = Field(
         1.0, ge=0, le=10, description="Gaussian blur after restoring, px; 0 is off (3.1)")
 
-    method: Literal["gmenet"] = Field("gmenet", description="network", **_group("network"))
+    method: Literal[fields.METHOD_NAMES] = Field(
+        "gmenet", description="network: gmenet, or a compared one (04)", **_group("network"))
+    method_options: dict[str, Any] = Field({}, description="of a compared method, name: value")
     attention: Literal["dbam", "cbam", "none"] = Field("dbam", description="attention of the MABs")
     global_branch: bool = Field(True, description="branch 2, the MCBs (3.3)")
     width: int = Field(32, ge=4, multiple_of=4, description="initial channels (4.1: 32)")
@@ -82,17 +85,24 @@ class Config(BaseModel):
 
     kd_weight: float = Field(
         5.0, ge=0, description="lambda of eq. 13; 0 is no distillation", **_group("distillation"))
+    kd: Literal["attention", "logits"] = Field(
+        "attention", description="what is distilled: attention maps (eqs 9-11), or logits (Hinton)")
+    kd_temperature: float = Field(4.0, gt=0, description="logits: softens both distributions")
     kd_reduction: Literal["sum", "mean"] = Field("sum", description="eq. 11 over the blocks")
     kd_maps: Literal["logit", "sigmoid"] = Field(
         "logit", description="maps compared before or after the sigmoid (eqs 9-10: before)")
 
-    epochs: int = Field(100, ge=1, description="passes over the training set (4.1)",
-                        **_group("training"))
+    train_on: Literal["lr", "hr", "lr+hr"] = Field(
+        "lr", description="resolution of a student's training faces; tests are on low (Tables 1-3)",
+        **_group("training"))
+    epochs: int = Field(100, ge=1, description="passes over the training set (4.1)")
     batch_size: int = Field(64, ge=2, description="faces per step (4.1)")
     learning_rate: float = Field(0.1, gt=0, description="initial, or peak for one-cycle (4.1)")
     schedule: Literal["step", "onecycle", "cosine"] = Field("step", description="learning rate's")
     decay: float = Field(0.4, gt=0, le=1, description="step schedule: factor (4.1)")
     decay_every: int = Field(20, ge=1, description="step schedule: epochs between decays (4.1)")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="4.1: sgd")
+    sam_rho: float = Field(0.0, ge=0, description="sharpness-aware step's radius; 0 is off")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, no nesterov (4.1)")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty (A-SKD's)")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the cross-entropy")
@@ -114,6 +124,10 @@ class Config(BaseModel):
                             **_group("tables"))
     seeds: list[int] = Field(
         [0], min_length=1, description="04, 05: seeds of every row, in place of seed")
+    methods: list[str] = Field([], description="04: compared methods; empty is all")
+    modes: list[str] = Field([], description="04: their training modes, as lr+hr; empty is all")
+    peers: Literal["cpu", "paper", "smoke"] = Field(
+        "cpu", description="04: the compared methods' presets, in params/peers")
     sweeps: list[str] = Field(["kd_weight"], description="05: parameters to sweep")
     sweep_epochs: int = Field(4, ge=1, description="05: epochs of every run of a sweep")
     train_missing: bool = Field(
@@ -136,7 +150,10 @@ class Config(BaseModel):
     force: bool = Field(False, description="train again although a finished run exists")
     batch: bool = Field(False, description="set by python -m gmelib.run: a misspelt name stops it")
 
-    _listed = field_validator("rows", "seeds", "sweeps", mode="before")(ns.as_list)
+    _listed = field_validator("rows", "seeds", "sweeps", "methods", "modes", mode="before")(
+        ns.as_list
+    )
+    _mapped = field_validator("method_options", mode="before")(ns.as_mapping)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -197,7 +214,7 @@ class Config(BaseModel):
 
     def overview(self) -> pd.DataFrame:
         """The parameters that differ from their defaults, to be shown at the top of a notebook."""
-        hidden = PRIVATE - set(TABLES)
+        hidden = fields.PRIVATE - set(fields.TABLES)
         values, defaults = self.model_dump(exclude=hidden), type(self)().model_dump()
         changed = {n: str(v) for n, v in values.items() if v != defaults[n]}
         return pd.DataFrame({"value": changed, "default": {n: str(defaults[n]) for n in changed}})
@@ -214,26 +231,35 @@ class Config(BaseModel):
         Students that differ in resolution or distillation share one teacher.
         """
         defaults = type(self)().model_dump()
-        return self.replace(**{name: defaults[name] for name in STUDENT_ONLY})
+        return self.replace(**{name: defaults[name] for name in fields.STUDENT_ONLY})
 
     def data(self) -> Self:
         """Only what decides the low-resolution data set; all else at its default."""
-        kept = {*DATASET_ONLY.get(self.dataset, ()), *DATA, *PLUMBING}
+        kept = {*fields.DATASET_ONLY.get(self.dataset, ()), *fields.DATA, *fields.PLUMBING}
         return self.make(**{n: v for n, v in self.model_dump().items() if n in kept})
 
     def scientific(self) -> dict[str, Any]:
         """The fields that decide a run's figures, where they differ from their defaults."""
         values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
-        ignored = set(PLUMBING)
-        for dataset, names in DATASET_ONLY.items():
+        ignored = set(fields.PLUMBING)
+        for dataset, names in fields.DATASET_ONLY.items():
             if self.dataset != dataset:
                 ignored |= set(names)
-        if self.kd_weight == 0:
-            ignored |= {"kd_reduction", "kd_maps"}
-        if self.schedule != "step":
-            ignored |= {"decay", "decay_every"}
-        if not self.global_branch:
-            ignored |= {"global_blocks", "mcb_order"}
+        ignored |= {
+            name
+            for names, has_meaning in (
+                (("kd",), self.kd_weight),
+                (("kd_reduction", "kd_maps"), self.kd_weight and self.kd == "attention"),
+                (("kd_temperature",), self.kd_weight and self.kd == "logits"),
+                (("decay", "decay_every"), self.schedule == "step"),
+                (("momentum",), self.optimizer == "sgd"),
+                (("global_blocks", "mcb_order"), self.global_branch),
+                (fields.GMENET_ONLY, self.method == "gmenet"),
+                (("method_options",), self.method != "gmenet"),
+            )
+            if not has_meaning
+            for name in names
+        }
         return {n: v for n, v in values.items() if n not in ignored and v != defaults[n]}
 
     def digest(self, stage: str, **more: str) -> str:
@@ -250,26 +276,6 @@ class Config(BaseModel):
     def cache_dir(self) -> Path:
         """Where decoded data sets and cached teacher maps lie; can be deleted at any time."""
         return self.path("out_root") / ".cache"
-
-
-# Which runs a table is made of; none of them knows which tables it will stand in.
-TABLES = ("rows", "seeds", "sweeps", "sweep_epochs", "train_missing")
-# Fields that never change a figure, or are recorded by what really ran.
-PLUMBING = (
-    "data_root", "device", "num_threads", "out_root", "teacher_run", "faces_shown", "export",
-    "overlays", "force", "batch", "resamples", "compile", *TABLES,
-)  # fmt: skip
-# These name places on one machine, or say how a run was started; a record is read on others.
-PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force", *TABLES}
-STUDENT_ONLY = (
-    "lr_size", "kernel", "blur_sigma", "kd_weight", "kd_reduction", "kd_maps", "teacher_run",
-)  # fmt: skip
-DATA = ("dataset", "input_size", "lr_size", "kernel", "blur_sigma", "limit_train")
-DATASET_ONLY = {
-    "synthetic": ("drawn_size", "drawn_train", "drawn_validation", "drawn_test", "drawn_contempt"),
-    "ferplus": ("ferplus_rule",),
-    "folder": ("folder_name", "face_size", "val_fraction"),
-}
 
 
 def resolve(path: str | Path) -> Path:
@@ -300,7 +306,7 @@ def parameters_cell() -> str:
             lines.append(f"# {extra['group']}")
         kind = {tuple: "list"}.get(type(field.default), type(field.default).__name__)
         value = list(field.default) if isinstance(field.default, tuple) else field.default
-        is_text = isinstance(value, str | list)
+        is_text = isinstance(value, str | list | dict)
         text = json.dumps(value) if is_text else repr(value)
         lines.append(f"{name}: {kind} = {text}  # {field.description}")
     return "\n".join(lines)

@@ -1,21 +1,22 @@
 """How long a run would take, from how long finished runs took.
 
 A training step costs a forward and a backward pass, about three times the forward's
-multiply-accumulates (MACs), and one more forward pass of the teacher where there is one. Finished
-runs say how many MACs a second were reached.
+multiply-accumulates (MACs), for every view of a face that its method takes, and one more forward
+pass of the teacher where there is one. Finished runs say how many MACs a second were reached.
 """
 
+import json
 from functools import lru_cache
 from statistics import median
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from gmelib.batches import presentations
 from gmelib.compute import pick_device
 from gmelib.config import Config
-from gmelib.experiment import ARCHITECTURE
-from gmelib.methods import build_model
+from gmelib.fields import ARCHITECTURE
+from gmelib.methods import build_model, passes_of
 from gmelib.record import read_facts, record_paths
 
 # Training faces before a run has counted them
@@ -43,18 +44,19 @@ def estimated_hours(run_cfg: Config, stage: str) -> float | None:
     return count * run_cfg.epochs * macs / speeds / 3600
 
 
-def passes(cfg: Config, stage: str) -> int:
-    """What a training step costs, in forward passes."""
-    return 4 if stage == "student" and cfg.kd_weight else 3
+def passes(cfg: Config, stage: str) -> float:
+    """What training on a face of the data set costs in an epoch, in forward passes."""
+    teacher = 1 if stage == "student" and cfg.kd_weight else 0
+    return presentations(cfg, stage, 1) * (3 * passes_of(cfg) + teacher)
 
 
 def _forward_macs(cfg: Config) -> int:
-    return _counted(tuple((name, getattr(cfg, name)) for name in ARCHITECTURE))
+    return _counted(json.dumps(cfg.model_dump(mode="json", include=set(ARCHITECTURE))))
 
 
 @lru_cache(maxsize=64)
-def _counted(architecture: tuple[tuple[str, Any], ...]) -> int:
-    cfg = Config.make(**dict(architecture))
+def _counted(architecture: str) -> int:
+    cfg = Config.make(**json.loads(architecture))
     with torch.random.fork_rng(), torch.device("meta"):
         model = build_model(cfg, 7).eval()
         face = torch.empty(1, 3, cfg.input_size, cfg.input_size)
@@ -81,4 +83,3 @@ def _experience(paths: tuple, kind: str) -> tuple[float, dict[str, int]]:
             shared = facts["sessions"][-1].get("processes", 1)
             speeds.append(seen * macs / facts["wall_seconds"] / shared)
     return (median(speeds) if speeds else 0.0), faces
-

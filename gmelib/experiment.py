@@ -8,19 +8,17 @@ import pandas as pd
 from torch import nn
 
 from gmelib import processes
+from gmelib.batches import presentations, train_indices
 from gmelib.checkpoint import discard, load_checkpoint, load_model
 from gmelib.compute import pick_device
 from gmelib.config import Config, InputError, resolve
 from gmelib.data import FaceSet
 from gmelib.evaluate import complexity, predict, save_predictions
+from gmelib.fields import ARCHITECTURE
+from gmelib.methods import passes_of
 from gmelib.metrics import report
 from gmelib.record import PUBLISHED, Run, read_facts
 from gmelib.train import fit, initial_model
-
-ARCHITECTURE = (
-    "method", "input_size", "attention", "global_branch", "width", "blocks", "global_blocks",
-    "head", "reduction", "dbam_kernel", "mcb_order",
-)  # fmt: skip
 
 
 def run_teacher(cfg: Config, faces: FaceSet) -> Run:
@@ -92,10 +90,10 @@ def find_teacher(cfg: Config, faces: FaceSet) -> Run:
         InputError: where there are no maps to distil, the teacher is not finished (the message is
             the command that makes it), or is of another architecture or data set.
     """
-    if cfg.attention == "none":
+    if cfg.kd == "attention" and (cfg.attention == "none" or cfg.method != "gmenet"):
         raise InputError(
-            f"parameter kd_weight = {cfg.kd_weight:g}: attention = 'none' has no maps to distil; "
-            "set kd_weight = 0 or attention = 'dbam'"
+            f"parameter kd_weight = {cfg.kd_weight:g}: {_mapless(cfg)} has no maps to distil; "
+            "set kd_weight = 0, kd = 'logits' or attention = 'dbam'"
         )
     if not cfg.teacher_run:
         run = Run.open(cfg.teacher().replace(force=False), "teacher")  # force is the student's
@@ -120,6 +118,10 @@ def find_teacher(cfg: Config, faces: FaceSet) -> Run:
         )
     _check_data(run, facts, faces)
     return run
+
+
+def _mapless(cfg: Config) -> str:
+    return "attention = 'none'" if cfg.method == "gmenet" else f"method = {cfg.method!r}"
 
 
 def _command(cfg: Config) -> str:
@@ -165,7 +167,6 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
     last_epoch.load_state_dict(state["average"] or state["model"])
     last = predict(last_epoch, faces, cfg, run.stage)
     validation = [row["validation_accuracy"] for row in state["history"]]
-    blocks = sum(cfg.blocks) if cfg.attention != "none" else 0
     run.finish(
         classes=faces.classes,
         metrics=report(predictions, resamples=cfg.resamples),
@@ -181,11 +182,9 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
         },
         distillation={
             "teacher": teacher_run.id if teacher_run else None,
-            # sum over blocks makes the weight grow with their number (design of the presets)
-            "kd_weight_x_blocks": cfg.kd_weight
-            * (blocks if cfg.kd_reduction == "sum" else 1)
-            * bool(teacher_run),
+            "kd_weight_x_blocks": _weight_in_all(cfg) if teacher_run else 0.0,
         },
+        budget=budget(cfg, run.stage, len(train_indices(cfg, faces))),
         data={
             "fingerprint": faces.fingerprint,
             "counts": faces.counts().to_dict(),
@@ -196,6 +195,31 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
         sessions=state["sessions"],
         wall_seconds=sum(s["seconds"] for s in state["sessions"]),
     )
+
+
+def _weight_in_all(cfg: Config) -> float:
+    """The sum over blocks makes the weight of attention distillation grow with their number."""
+    is_summed = cfg.kd == "attention" and cfg.kd_reduction == "sum"
+    return cfg.kd_weight * (sum(cfg.blocks) if is_summed else 1)
+
+
+def budget(cfg: Config, stage: str, faces: int) -> dict[str, Any]:
+    """What a run was allowed, to compare methods by.
+
+    Args:
+        faces: so many training faces.
+
+    Returns:
+        ``presentations`` of faces in all epochs, ``passes`` over the training faces that this
+        makes, and ``forward_backward``: faces that the network was run forward and backward on
+        (a method that takes several views of a face, or steps twice, does more).
+    """
+    presented = cfg.epochs * presentations(cfg, stage, faces)
+    return {
+        "presentations": presented,
+        "passes": presented / faces,
+        "forward_backward": round(presented * passes_of(cfg)),
+    }
 
 
 def _check_data(run: Run, facts: dict[str, Any], faces: FaceSet) -> None:

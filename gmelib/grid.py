@@ -5,6 +5,8 @@ A file holds one grid, or a list of them under ``grids``, in the order in which 
     overlays: [params/base.yaml, "params/{dataset}.yaml", params/cpu.yaml]
     datasets: [fer2013, ferplus]
     rows: all                    # of Tables 4, 5 (gmelib.variants.ROWS); absent: the preset itself
+    methods: [ma_net, poster]    # compared methods, each by its preset in params/peers
+    modes: [lr+hr]               # in which they are trained: lr, hr, lr+hr, kd
     seeds: [0, 1]
     vary: {lr_size: [8, 16]}     # every combination
     sweeps: [kd_weight]          # one parameter at a time (gmelib.variants.SWEEPS)
@@ -22,10 +24,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gmelib.config import PROJECT_ROOT, STUDENT_ONLY, Config, InputError, read_yaml, resolve
+from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
 from gmelib.experiment import attention_run
+from gmelib.fields import STUDENT_ONLY
 from gmelib.record import Run
-from gmelib.variants import ROWS, SWEEPS, row_config, row_of, sweep_configs
+from gmelib.variants import (
+    COMPARED,
+    KD,
+    RESOLUTIONS,
+    ROWS,
+    SWEEPS,
+    compared_config,
+    modes_of,
+    row_config,
+    row_of,
+    sweep_configs,
+)
 
 DATA, TEACHER, STUDENT, ATTENTION = (
     "01_data_generation", "02_teacher", "03_student_distillation", "06_attention_visualization",
@@ -134,6 +148,8 @@ class Grid(BaseModel):
     overlays: list[str] = Field(min_length=1)
     datasets: list[str] = Field(min_length=1)
     rows: Annotated[list[str], _all_of(ROWS)] = []
+    methods: Annotated[list[str], _all_of(COMPARED)] = []
+    modes: Annotated[list[str], _all_of((*RESOLUTIONS, KD))] = list(RESOLUTIONS)
     seeds: list[int] = Field([0], min_length=1)
     vary: dict[str, list[Any]] = {}
     sweeps: Annotated[list[str], _all_of(SWEEPS)] = []
@@ -152,7 +168,11 @@ class Grid(BaseModel):
         for values in itertools.product(*self.vary.values()):
             cfg = self.base(dataset, **given, **dict(zip(self.vary, values, strict=True)))
             varied = tuple(zip(self.vary, values, strict=True))
-            if self.rows or not self.sweeps:
+            if self.methods:
+                over = self.parameters | dict(given) | dict(varied)
+                for one in self.compared(cfg, over):
+                    yield one, varied
+            if self.rows or not (self.sweeps or self.methods):
                 for seed, row in itertools.product(self.seeds, self.rows or [""]):
                     seeded = cfg.replace(seed=seed)
                     yield (row_config(seeded, row) if row else seeded), varied
@@ -160,6 +180,13 @@ class Grid(BaseModel):
                 seeded = cfg.replace(seed=seed)
                 for value, one in sweep_configs(seeded, name, epochs=cfg.sweep_epochs).items():
                     yield one, (*varied, (name, value))
+
+    def compared(self, cfg: Config, over: Mapping[str, Any]) -> Iterable[Config]:
+        """Every method in every mode that it has, seed by seed; ``over`` its preset."""
+        for seed, method, mode in itertools.product(self.seeds, self.methods, self.modes):
+            if mode in modes_of(method):
+                own = {name: value for name, value in over.items() if name != "seed"}
+                yield compared_config(cfg.replace(seed=seed), method, mode, **own)
 
     def jobs(self, given: Mapping[str, Any]) -> Iterable[Job]:
         """Every job, each after those it needs; the same one may come twice.
@@ -175,6 +202,8 @@ class Grid(BaseModel):
                     yield job
             for notebook in self.then:
                 told = {"rows": self.rows, "seeds": self.seeds, "sweeps": self.sweeps}
+                if self.methods:
+                    told |= {"methods": self.methods, "modes": self.modes}
                 cfg = self.base(dataset, **(told | given), train_missing=False)
                 yield Job(notebook, cfg, tuple(dict.fromkeys(keys)), self.title)
 

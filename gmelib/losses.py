@@ -65,31 +65,60 @@ def attention_similarity_loss(
     }
 
 
+def logit_distillation_loss(
+    *, student: Tensor, teacher: Tensor, temperature: float = 4.0
+) -> Tensor:
+    """T^2 KL(teacher || student) of softened class probabilities (Hinton et al. 2015, section 2).
+
+    Args:
+        student, teacher: logits (N, classes); no gradient reaches the teacher's.
+        temperature: T > 0, divides both; T^2 keeps the gradient's size.
+
+    Returns:
+        Scalar >= 0, the mean over the faces.
+    """
+    ours = F.log_softmax(student.float() / temperature, dim=1)
+    theirs = F.log_softmax(teacher.detach().float() / temperature, dim=1)
+    divergence = F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
+    return temperature**2 * divergence
+
+
 def distillation_loss(
     *,
     student: Output,
     labels: Tensor,
     teacher: Output | None = None,
+    kd: Literal["attention", "logits"] = "attention",
     kd_weight: float = 5.0,
     kd_reduction: Literal["sum", "mean"] = "sum",
     kd_maps: Literal["logit", "sigmoid"] = "logit",
+    kd_temperature: float = 4.0,
     label_smoothing: float = 0.0,
 ) -> dict[str, Tensor]:
     """L = L_ce + lambda L_kd (eqs 12-13), or L_ce alone without a teacher.
 
     Args:
         labels: (N,) class indices.
-        kd_weight: lambda of eq. 13.
+        kd: what is distilled: attention maps (eqs 9-11), or logits (Hinton).
+        kd_weight: lambda of eq. 13, or of the logits' term.
+        kd_temperature: of the logits' term.
         label_smoothing: of the cross-entropy; 0 gives eq. 12.
 
     Returns:
-        Named terms: ``loss`` to minimize, ``ce``, and with a teacher those of
+        Named terms: ``loss`` to minimize, ``ce``, and with a teacher ``kd`` or those of
         :func:`attention_similarity_loss`.
     """
     ce = F.cross_entropy(student.logits.float(), labels, label_smoothing=label_smoothing)
     if teacher is None:
         return {"loss": ce, "ce": ce}
-    terms = attention_similarity_loss(
-        student=student, teacher=teacher, reduction=kd_reduction, maps=kd_maps
-    )
+    if kd == "logits":
+        terms = {
+            "kd": logit_distillation_loss(
+                student=student.logits, teacher=teacher.logits, temperature=kd_temperature
+            )
+        }
+    else:
+        terms = attention_similarity_loss(
+            student=student, teacher=teacher, reduction=kd_reduction, maps=kd_maps
+        )
     return {"loss": ce + kd_weight * terms["kd"], "ce": ce} | terms

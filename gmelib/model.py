@@ -22,6 +22,7 @@ class Output(NamedTuple):
     logits: Tensor  # (N, classes)
     channel_maps: tuple[Tensor, ...] = ()  # each (N, C_i)
     spatial_maps: tuple[Tensor, ...] = ()  # each (N, 1, H_i, W_i)
+    extras: dict[str, Tensor] = {}  # what a compared method's own losses need; never changed
 
 
 def flatten_head(channels: int, side: int, classes: int, dropout: float) -> nn.Sequential:

@@ -48,6 +48,16 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+def as_mapping(value: Any) -> Any:
+    """Plain papermill hands on ``-p method_options "{depth: 18}"`` as text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError("expected a mapping, as {name: value}") from None
+    return value
+
+
 def unknown(name: str, known: Collection[str]) -> str:
     """The answer to a parameter that there is not."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -14,8 +14,9 @@ import pandas as pd
 
 from gmelib import paper
 from gmelib.ablation import Cell, complete, contrasts, rate_scores, rates_shown, scores
-from gmelib.config import DATASET_ONLY, PROJECT_ROOT, Config, resolve
+from gmelib.config import PROJECT_ROOT, Config, resolve
 from gmelib.estimate import estimated_hours
+from gmelib.fields import DATASET_ONLY
 from gmelib.grid import read_jobs
 from gmelib.record import PUBLISHED, Run, read_facts
 from gmelib.variants import ROWS, row_config, row_of

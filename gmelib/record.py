@@ -22,7 +22,8 @@ from typing import Any
 import pandas as pd
 
 from gmelib import lock
-from gmelib.config import PRIVATE, PROJECT_ROOT, Config, InputError, resolve
+from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
+from gmelib.fields import PRIVATE
 
 PUBLISHED = PROJECT_ROOT / "outputs" / "published"
 MIME = "application/vnd.gmelib.run+json"  # tells gmelib.run which folder a notebook worked on
@@ -248,6 +249,8 @@ def _readable_name(cfg: Config, stage: str) -> str:
         parts.append("local")
     if stage == "student":
         parts += [f"{cfg.lr_size}px", f"kd{cfg.kd_weight:g}" if cfg.kd_weight else "nokd"]
+        if cfg.train_on != "lr":
+            parts.append(cfg.train_on.replace("+", ""))  # a plus means a blank in links
     elif stage == "ablation":
         parts.append(f"{cfg.lr_size}px")
     elif stage == "data":

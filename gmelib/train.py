@@ -1,4 +1,4 @@
-"""One training loop for teacher and student (paper 4.1): :func:`fit`.
+"""One training loop for teacher, student (paper 4.1) and the compared methods: :func:`fit`.
 
 Random numbers of an epoch come from (seed, epoch) alone, so a run that is killed at any moment and
 started again ends with the same weights as one that never stopped (bit-exact on a CPU with an equal
@@ -21,23 +21,30 @@ from tqdm.auto import tqdm
 
 from gmelib import processes
 from gmelib.batches import (
+    Batch,
+    Plan,
+    Step,
     augment,
     channels_last,
-    epoch_batches,
     epoch_seed,
+    epoch_steps,
     make_view,
     predict_logits,
+    presentations,
     require_two_faces,
     train_indices,
+    training_view,
 )
 from gmelib.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from gmelib.compute import autocast, device_name, pick_device, pick_precision, reproducible
-from gmelib.config import PRIVATE, Config, InputError
+from gmelib.compute import autocast, pick_device, pick_precision, reproducible
+from gmelib.config import Config, InputError
 from gmelib.data import FaceSet
-from gmelib.losses import distillation_loss
-from gmelib.methods import build_model
+from gmelib.history import epoch_line, new_session, write_history
+from gmelib.methods import build_model, make_objective
 from gmelib.model import Output
-from gmelib.record import Run, code_revision, now, write_atomic, write_json
+from gmelib.objective import Terms
+from gmelib.optimize import descend, make_optimizer
+from gmelib.record import Run
 from gmelib.schedule import learning_rate_at
 
 CHECK_EVERY = 25  # steps between looks at the loss; a look makes a GPU wait
@@ -69,13 +76,17 @@ class Trainer:
         self.teacher = teacher
         if teacher is not None:
             teacher.to(self.device, memory_format=torch.channels_last).eval()
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), cfg.learning_rate, cfg.momentum, weight_decay=cfg.weight_decay
-        )
+        self.optimizer = make_optimizer(cfg, model)
         self.average = None
         if cfg.ema:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema))
         self.view, self.teacher_view = make_view(cfg, run.stage), make_view(cfg, "teacher")
+        self.objective = make_objective(
+            cfg,
+            len(faces.classes),
+            training_view(cfg, run.stage),
+            teacher=self.guide if teacher is not None else None,
+        )
         self.indices = train_indices(cfg, faces)
         require_two_faces(cfg, faces.name, len(self.indices))
         self.part = 1 / processes.world()  # of the step's batch that this process stands for
@@ -100,6 +111,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
+            "objective": self.objective.state(),
             "best": self.best,
             "history": self.history,
             "sessions": self.sessions,
@@ -119,6 +131,7 @@ class Trainer:
             if self.average is not None:
                 self.average.module.load_state_dict(state["average"])
                 self.average.n_averaged.fill_(1)  # at 0 the next update would start it anew
+            self.objective.resume(state.get("objective", {}))
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(
                 f"{self.run.folder / 'last.pt'}: does not fit this network "
@@ -127,73 +140,65 @@ class Trainer:
         self.epoch, self.best = state["epoch"], state["best"]
         self.history, self.sessions = state["history"], state["sessions"]
 
-    def begin_session(self) -> None:
-        self.sessions.append(
-            {
-                "started": now(),
-                "revision": code_revision(),
-                "device": device_name(self.device),
-                "threads": torch.get_num_threads(),
-                "precision": str(self.dtype).removeprefix("torch."),
-                "torch": str(torch.__version__),  # plain, or weights_only refuses it
-                "processes": processes.world(),
-                "first_epoch": self.epoch + 1,
-                "seconds": 0.0,
-            }
-        )
-
     def train_epoch(self, on_step: Callable[[int], None]) -> dict[str, float]:
-        """One pass over the training faces; returns the means of all loss terms over all faces."""
+        """All that the objective plans for an epoch; returns the loss terms' means over it."""
         cfg = self.cfg
-        torch.manual_seed(epoch_seed(cfg.seed, self.epoch, processes.rank()))  # dropout
-        batches = epoch_batches(cfg, self.indices, self.epoch)
+        torch.manual_seed(epoch_seed(cfg.seed, self.epoch, processes.rank()))  # dropout, views
+        steps = epoch_steps(cfg, self.epoch, self.plan)
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         self.model.train()
         seen = 0
-        for number, (index, flips, shifts) in enumerate(batches):
-            step = (self.epoch - 1) * len(batches) + number
+        for number, step in enumerate(steps):
+            count = (self.epoch - 1) * len(steps) + number
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate_at(cfg, step, len(batches))
-            own, self.part = processes.share(len(index))
-            images, labels = self.faces.images[index[own]], self.faces.labels[index[own]]
-            images = augment(images, flips[own], shifts[own])
-            terms = self.step(images.to(self.device), labels.to(self.device))
-            for name, value in terms.items():
-                sums[name] += value.detach() * (self.part * len(index))
-            seen += len(index)
-            if (number + 1) % CHECK_EVERY == 0 or number + 1 == len(batches):
-                self.check_finite(processes.total(sums["loss"]), step)
-            on_step(len(index))
-        return {n: float(processes.total(value)) / seen for n, value in sums.items()} | {
-            "learning_rate": self.optimizer.param_groups[0]["lr"]
-        }
+                group["lr"] = learning_rate_at(cfg, count, len(steps))
+            own, self.part = processes.share(len(step.index))
+            named = self.step(self.batch(Step(*(t[own] for t in step))))
+            for name, value in named.items():
+                sums[name] += value.detach() * (self.part * len(step.index))
+            seen += len(step.index)
+            if (number + 1) % CHECK_EVERY == 0 or number + 1 == len(steps):
+                self.check_finite(processes.total(sums["loss"]), count)
+            on_step(len(step.index))
+        row = {n: float(processes.total(value)) / seen for n, value in sums.items()}
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        return row | self.objective.end_epoch(self.evaluated, self.faces, self.indices)
 
-    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Forward, backward and update on one batch of augmented native faces."""
-        cfg = self.cfg
-        with autocast(self.device, self.dtype):
-            output: Output = self.network(channels_last(self.view(images)))
-            guide = None
-            if self.teacher is not None:
-                with torch.no_grad():
-                    guide = self.teacher(channels_last(self.teacher_view(images)))
-        terms = distillation_loss(
-            student=output,
-            labels=labels,
-            teacher=guide,
-            kd_weight=cfg.kd_weight,
-            kd_reduction=cfg.kd_reduction,
-            kd_maps=cfg.kd_maps,
-            label_smoothing=cfg.label_smoothing,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        # the gradients become the mean over the processes: each counts by its part of the faces
-        (terms["loss"] * (self.part * processes.world())).backward()
-        self.optimizer.step()
+    def plan(self, generator: torch.Generator) -> Plan:
+        return self.objective.plan(self.faces, self.indices, generator)
+
+    def batch(self, step: Step) -> Batch:
+        """The faces of a step, augmented, on the device."""
+        images = augment(self.faces.images[step.index], step.flips, step.shifts)
+        told = (images, self.faces.labels[step.index], step.high, step.labelled)
+        return Batch(*(t.to(self.device) for t in told))
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Forward, backward and update; returns the loss and its named terms."""
+
+        def backward() -> Terms:
+            terms = self.objective.terms(self.forward, batch)
+            # the gradients become the mean over the processes: each counts by its part of the faces
+            (terms.loss * (self.part * processes.world())).backward()
+            return terms
+
+        terms = descend(self.optimizer, backward, sam_rho=self.cfg.sam_rho)
         if self.average is not None:
             self.average.update_parameters(self.model)
-        terms["train_accuracy"] = (output.logits.argmax(1) == labels).float().mean()
-        return terms
+        right = (terms.logits.argmax(1) == terms.labels).float()
+        accuracy = right.mean() if len(right) else right.sum()
+        return {"loss": terms.loss, **terms.named, "train_accuracy": accuracy}
+
+    def forward(self, x: Tensor) -> Output:
+        """The network in the run's precision: (N, 3, S, S) in [-1, 1] -> Output."""
+        with autocast(self.device, self.dtype):
+            return self.network(channels_last(x))
+
+    def guide(self, images: Tensor) -> Output:
+        """What the teacher makes of native faces in high resolution."""
+        assert self.teacher is not None
+        with autocast(self.device, self.dtype):
+            return self.teacher(channels_last(self.teacher_view(images)))
 
     def check_finite(self, loss: Tensor, step: int) -> None:
         if not torch.isfinite(loss):
@@ -255,7 +260,7 @@ def fit(
         if state is not None:
             trainer.resume(state)
         if trainer.epoch < cfg.epochs:
-            trainer.begin_session()
+            trainer.sessions.append(new_session(trainer.device, trainer.dtype, trainer.epoch + 1))
             _run_epochs(trainer)
         chosen = trainer.evaluated_weights() if cfg.select == "last" else trainer.best["model"]
         model.load_state_dict(processes.agree(chosen))
@@ -268,10 +273,10 @@ def fit(
 def _run_epochs(trainer: Trainer) -> None:
     cfg = trainer.cfg
     splits = ("validation", "test") if cfg.select == "test" else ("validation",)
-    total = cfg.epochs * len(trainer.indices)
+    per_epoch = presentations(cfg, trainer.run.stage, len(trainer.indices))
     bar = tqdm(
-        total=total,
-        initial=trainer.epoch * len(trainer.indices),
+        total=cfg.epochs * per_epoch,
+        initial=trainer.epoch * per_epoch,
         desc=trainer.run.id,
         unit="face",
         unit_scale=True,
@@ -290,7 +295,7 @@ def _run_epochs(trainer: Trainer) -> None:
                 row |= trainer.validate(split)
             row["seconds"] = time.perf_counter() - started
             _keep_epoch(trainer, row, accuracy=row[f"{splits[-1]}_accuracy"])
-            bar.write(_epoch_line(row, cfg.epochs))
+            bar.write(epoch_line(row, cfg.epochs))
 
 
 def _keep_epoch(trainer: Trainer, row: dict[str, float], accuracy: float) -> None:
@@ -304,17 +309,10 @@ def _keep_epoch(trainer: Trainer, row: dict[str, float], accuracy: float) -> Non
 
 
 def _write_history(trainer: Trainer) -> None:
-    lines = pd.DataFrame(trainer.history).to_json(orient="records", lines=True)
-    write_atomic(trainer.run.folder / "history.jsonl", lines.encode())
-    facts = {"epoch": trainer.epoch, "best_epoch": trainer.best["epoch"]}
-    facts |= {"sessions": trainer.sessions, "config": trainer.cfg.model_dump(exclude=PRIVATE)}
-    write_json(trainer.run.folder / "training.json", facts)
-
-
-def _epoch_line(row: dict[str, float], epochs: int) -> str:
-    kd = f", kd {row['kd']:.3f}" if "kd" in row else ""
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f} (ce {row['ce']:.3f}{kd}), "
-        f"train {row['train_accuracy']:.1%}, validation {row['validation_accuracy']:.1%}, "
-        f"{row['seconds']:.0f} s"
+    write_history(
+        trainer.run,
+        trainer.history,
+        epoch=trainer.epoch,
+        best_epoch=trainer.best["epoch"],
+        sessions=trainer.sessions,
     )

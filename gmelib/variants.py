@@ -1,13 +1,17 @@
-"""Variants of a run as data: the rows of the ablation (Tables 4 and 5), and sweeps of free choices.
+"""Variants of a run as data: the rows of the ablation (Tables 4 and 5), the compared methods in
+their training modes (Tables 1-3), and sweeps of free choices.
 
 A variant is what it changes in a configuration; all else stays as the preset says, so every row
 goes with every data set, size and preset.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from gmelib.config import Config, InputError
+from gmelib.config import Config, InputError, read_yaml
+from gmelib.fields import GMENET_ONLY, METHOD_NAMES
+from gmelib.methods import METHODS, title_of
 
 # Row -> what it changes. The paper's sums show that its CBAM and DBAM rows are distilled; the
 # baseline has no attention, so no maps to distil. "DBAM without KD" is ours: it splits the gain of
@@ -68,14 +72,93 @@ def sweep_configs(cfg: Config, parameter: str, *, epochs: int) -> dict[Any, Conf
     return {value: cfg.replace(**{parameter: value}, epochs=epochs) for value in values}
 
 
+# -- compared methods -----------------------------------------------------------------------------
+
+COMPARED = ("ma_net", "ada_cm", "eac", "poster", "diversified")  # as in Tables 1-3
+RESOLUTIONS = ("lr", "hr", "lr+hr")  # what a network is trained on; tests are on lr
+KD = "kd"  # trained on lr, distilled from a teacher of its own kind
+# Method -> what distilling it means.
+DISTILLED: dict[str, dict[str, Any]] = {
+    "gmenet": {"kd": "attention"},
+    "resnet18": {"kd": "logits", "kd_weight": 1.0},
+    "mobilenet_v3_small": {"kd": "logits", "kd_weight": 1.0},
+}
+
+
+def modes_of(method: str) -> tuple[str, ...]:
+    """In which ways a method can be trained for the comparison."""
+    if method in COMPARED:
+        return RESOLUTIONS
+    return (*RESOLUTIONS, KD) if method in DISTILLED else RESOLUTIONS
+
+
+def compared_config(cfg: Config, method: str, mode: str, **over: Any) -> Config:
+    """The student of a method and a mode, by its preset in ``params/peers/<cfg.peers>.yaml``.
+
+    A preset's ``epochs`` are those on one resolution; on both there are half as many, so that
+    every mode presents as many faces.
+
+    Args:
+        cfg: data set, resolution, seed and machine; what makes a network and its training comes
+            from the preset.
+        over: parameters over the preset's.
+
+    Raises:
+        InputError: no such method or mode, or a preset that does not have the method.
+    """
+    if method not in METHOD_NAMES:
+        raise InputError(f"method {method!r}: expected one of {', '.join(METHOD_NAMES)}")
+    modes = modes_of(method)
+    if mode not in modes:
+        raise InputError(f"mode {mode!r} of {method}: expected one of {', '.join(modes)}")
+    presets = _presets(cfg.peers)
+    if method not in presets:
+        raise InputError(
+            f"params/peers/{cfg.peers}.yaml: has no {method}; expected `{method}: {{...}}`"
+        )
+    values = presets.get("all", {}) | presets[method]
+    if method != "gmenet":
+        values = {name: Config.model_fields[name].default for name in GMENET_ONLY} | values
+    values |= DISTILLED[method] if mode == KD else {"kd_weight": 0.0}
+    values |= over | {"method": method, "train_on": "lr" if mode == KD else mode}
+    if mode == "lr+hr":
+        values["epochs"] = -(-values["epochs"] // 2)
+    return cfg.replace(**values)
+
+
+@lru_cache(maxsize=8)
+def _presets(name: str) -> dict[str, dict[str, Any]]:
+    path = f"params/peers/{name}.yaml"
+    presets = read_yaml(path)
+    wrong = [m for m, v in presets.items() if m != "all" and m not in METHODS or not v]
+    if wrong:
+        raise InputError(f"{path}: {wrong[0]}: expected a method with its parameters")
+    return presets
+
+
+def mode_of(config: Mapping[str, Any]) -> str:
+    """A run's training mode, by the parameters of its record."""
+    return KD if config["kd_weight"] > 0 else config.get("train_on", "lr")
+
+
 def row_of(config: Mapping[str, Any], stage: str) -> str:
     """What a run is called in the tables: a row of the ablation, or a description of its own.
 
     Args:
         config: the parameters of a record.
     """
+    method, mode = config.get("method", "gmenet"), mode_of(config)
+    if method != "gmenet":
+        title = title_of(Config.make(method=method, method_options=config["method_options"]))
+        return f"teacher ({title})" if stage == "teacher" else f"{title}, {mode}"
     if stage == "teacher":
         return "teacher"
+    if mode not in (KD, "lr"):
+        return f"{_row_of_lr(config)}, {mode}"
+    return _row_of_lr(config)
+
+
+def _row_of_lr(config: Mapping[str, Any]) -> str:
     distilled = config["kd_weight"] > 0
     for row, changes in ROWS.items():
         same = all(config[n] == v for n, v in changes.items() if n != "kd_weight")

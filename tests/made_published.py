@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gmelib import published, readme, record
-from gmelib.config import PRIVATE, Config
+from gmelib.config import Config
 from gmelib.evaluate import load_predictions
+from gmelib.fields import PRIVATE
 from gmelib.metrics import report
 
 BLOCKS = """\

@@ -173,10 +173,10 @@ def fitted(out_root: Path) -> dict:
 def fitted_in_two_sessions(out_root: Path) -> dict:
     step, run = Trainer.step, tiny.run_of(out_root, **HARD)
 
-    def stopping(self, images, labels):
+    def stopping(self, batch):
         if self.epoch == 3:
             raise KeyboardInterrupt
-        return step(self, images, labels)
+        return step(self, batch)
 
     Trainer.step = stopping
     try:
@@ -207,14 +207,14 @@ def launched(stage: str, arguments: list[str], trouble: str = "") -> int:
     launch.load_faces = _tiny_faces
     step = Trainer.step
 
-    def troubled(self, images, labels):
+    def troubled(self, batch):
         if self.epoch == 2 and trouble == f"in process {processes.rank()}":
             raise InputError("no such thing; do another")
         if self.epoch == 2 and trouble == "sleep":
             if processes.is_first():  # has kept epoch 1
                 Path(self.run.folder / "in-epoch-2").touch()
             time.sleep(60)
-        return step(self, images, labels)
+        return step(self, batch)
 
     Trainer.step = troubled
     return launch.main([stage, *arguments])

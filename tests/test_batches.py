@@ -5,7 +5,14 @@ import pytest
 import tiny
 import torch
 
-from gmelib.batches import augment, epoch_batches, make_view, predict_logits, train_indices
+from gmelib.batches import (
+    augment,
+    epoch_steps,
+    make_view,
+    plan_epoch,
+    predict_logits,
+    train_indices,
+)
 from gmelib.degrade import high_resolution_view, low_resolution_view
 from gmelib.train import Trainer, initial_model
 
@@ -54,9 +61,9 @@ def test_teacher_and_student_see_one_augmented_face_in_two_resolutions(tmp_path)
     trainer.epoch = 1
     trainer.train_epoch(lambda _: None)
 
-    batches = epoch_batches(cfg, train_indices(cfg, faces), 1)
-    assert len(seen["student"]) == len(seen["teacher"]) == len(batches) == 4
-    for number, (index, flips, shifts) in enumerate(batches):
+    steps = steps_of(cfg, train_indices(cfg, faces), 1)
+    assert len(seen["student"]) == len(seen["teacher"]) == len(steps) == 4
+    for number, (index, _, _, flips, shifts) in enumerate(steps):
         native = np.stack([augmented(faces.images[i].numpy(), f, *s) for i, f, s in zip(
             index, flips.tolist(), shifts.tolist(), strict=True)])  # fmt: skip
         native = torch.from_numpy(native)
@@ -78,8 +85,12 @@ def test_a_teacher_in_training_sees_high_resolution(tmp_path):
 # -- order ----------------------------------------------------------------------------------------
 
 
+def steps_of(cfg, indices, epoch):
+    return epoch_steps(cfg, epoch, lambda random: plan_epoch(indices, cfg.train_on, random))
+
+
 def order(cfg, epoch, count=21):
-    return [t for batch in epoch_batches(cfg, torch.arange(100, 100 + count), epoch) for t in batch]
+    return [t for step in steps_of(cfg, torch.arange(100, 100 + count), epoch) for t in step]
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch_alone():
@@ -94,32 +105,30 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone():
 
 @pytest.mark.parametrize("count, used", [(24, 24), (21, 21), (17, 16)])
 def test_every_face_comes_once_an_epoch_but_a_single_left_over_one(count, used):
-    batches = epoch_batches(tiny.config(batch_size=8), torch.arange(100, 100 + count), 1)
-    drawn = torch.cat([index for index, _, _ in batches])
+    steps = steps_of(tiny.config(batch_size=8), torch.arange(100, 100 + count), 1)
+    drawn = torch.cat([step.index for step in steps])
     assert len(drawn) == len(set(drawn.tolist())) == used
     assert set(drawn.tolist()) <= set(range(100, 100 + count))
-    assert all(len(index) >= 2 for index, _, _ in batches)  # BatchNorm
+    assert all(len(step.index) >= 2 for step in steps)  # BatchNorm
 
 
 def test_the_face_left_over_is_another_one_in_another_epoch():
     faces = set(range(17))
     left = [
-        (faces - set(torch.cat([b[0] for b in batches]).tolist())).pop()
-        for batches in (
-            epoch_batches(tiny.config(batch_size=8), torch.arange(17), e) for e in range(8)
-        )
+        (faces - set(torch.cat([step.index for step in steps]).tolist())).pop()
+        for steps in (steps_of(tiny.config(batch_size=8), torch.arange(17), e) for e in range(8))
     ]
     assert len(set(left)) > 2
 
 
 def test_half_of_the_faces_are_mirrored_and_shifts_reach_both_ends():
     cfg = tiny.config(shift=2)
-    _, flips, shifts = (
-        torch.cat(parts) for parts in zip(*epoch_batches(cfg, torch.arange(4000), 1), strict=True)
+    *_, flips, shifts = (
+        torch.cat(parts) for parts in zip(*steps_of(cfg, torch.arange(4000), 1), strict=True)
     )
     assert 0.46 < flips.float().mean() < 0.54
     assert sorted(shifts.unique().tolist()) == [-2, -1, 0, 1, 2]
-    _, flips, shifts = epoch_batches(cfg.replace(flip=False, shift=0), torch.arange(8), 1)[0]
+    *_, flips, shifts = steps_of(cfg.replace(flip=False, shift=0), torch.arange(8), 1)[0]
     assert not flips.any() and not shifts.any()
 
 

@@ -19,7 +19,8 @@ from gmelib.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from gmelib.config import PRIVATE, Config, InputError
+from gmelib.config import Config, InputError
+from gmelib.fields import PRIVATE
 from gmelib.train import initial_model
 
 
@@ -71,9 +72,7 @@ def test_two_damaged_checkpoints_mean_a_new_start(tmp_path):
 
 
 @pytest.mark.parametrize("killed_after", ["next", "last", "all"])
-def test_a_kill_between_any_two_steps_of_saving_loses_no_epoch(
-    tmp_path, monkeypatch, killed_after
-):
+def test_a_kill_between_any_two_steps_of_saving_loses_no_epoch(tmp_path, monkeypatch, killed_after):
     """Saving writes next.pt, then moves last.pt away, then moves next.pt there."""
     import os
 

@@ -6,17 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from gmelib.config import (
-    DATASET_ONLY,
-    PLUMBING,
-    PROJECT_ROOT,
-    STUDENT_ONLY,
-    Config,
-    InputError,
-    parameters_cell,
-    read_yaml,
-    resolve,
-)
+from gmelib.config import PROJECT_ROOT, Config, InputError, parameters_cell, read_yaml, resolve
+from gmelib.fields import DATASET_ONLY, PLUMBING, STUDENT_ONLY
 
 PLAIN = Config(overlays=[])
 PRESETS = sorted((PROJECT_ROOT / "params").glob("*.yaml"))
@@ -34,7 +25,7 @@ def message(call, *args, **kwargs):
 
 @pytest.mark.parametrize(
     "name, nearest",
-    [("lr", "lr_size"), ("learnin_rate", "learning_rate"), ("kd", "kd_maps"), ("Epochs", "epochs")],
+    [("lr", "lr_size"), ("learnin_rate", "learning_rate"), ("kd_map", "kd_maps"), ("Epochs", "epochs")],
 )
 def test_an_unknown_key_names_a_field_like_it(name, nearest):
     text = message(Config.make, **{name: 1})
@@ -117,9 +108,11 @@ OTHER = {  # a value that differs from the default, of every field
     "resamples": 100, "device": "cpu", "precision": "bfloat16", "compile": True, "num_threads": 2,
     "out_root": "elsewhere", "teacher_run": "outputs/x", "faces_shown": "drawn", "export": "png",
     "overlays": ["params/cpu.yaml"], "force": True, "batch": True, "rows": ["GME-Net"],
-    "seeds": [1, 2], "sweeps": [], "sweep_epochs": 1, "train_missing": False,
+    "seeds": [1, 2], "sweeps": [], "sweep_epochs": 1, "train_missing": False, "method": "eac",
+    "method_options": {"depth": 18}, "kd": "logits", "kd_temperature": 2.0, "train_on": "hr",
+    "optimizer": "adam", "sam_rho": 0.05, "methods": ["eac"], "modes": ["hr"], "peers": "smoke",
 }  # fmt: skip
-ONE_CHOICE = {"method", "ferplus_rule"}  # nothing to change as yet
+ONE_CHOICE = {"ferplus_rule"}  # nothing to change as yet
 ELSEWHERE = {n for d, names in DATASET_ONLY.items() if d != "synthetic" for n in names}
 
 
@@ -130,7 +123,7 @@ def test_this_file_changes_every_field():
 @pytest.mark.parametrize("field", OTHER)
 def test_the_digest_changes_with_what_decides_the_figures_and_with_nothing_else(field):
     changed = Config.make(**{field: OTHER[field]})
-    counts = field not in PLUMBING and field not in ELSEWHERE
+    counts = field not in (*PLUMBING, *ELSEWHERE, "kd_temperature", "method_options")
     assert (changed.digest("student") != Config().digest("student")) == counts
 
 
@@ -147,6 +140,10 @@ def test_fields_that_have_no_effect_do_not_count():
     assert same("decay", 0.5, schedule="cosine")
     assert not same("decay", 0.5, schedule="step")
     assert same("mcb_order", "prose", global_branch=False)
+    assert not same("kd_temperature", 2.0, kd="logits")
+    assert same("kd_maps", "sigmoid", kd="logits")
+    assert not same("method_options", {"depth": 18}, method="eac")
+    assert same("width", 16, method="eac") and same("momentum", 0.5, optimizer="adam")
 
 
 def test_stage_and_parents_count():

@@ -11,9 +11,10 @@ import torch
 from gmelib import experiment, record
 from gmelib.batches import make_view, predict_logits
 from gmelib.checkpoint import load_checkpoint, load_model
-from gmelib.config import PRIVATE, Config
+from gmelib.config import Config
 from gmelib.evaluate import load_predictions
 from gmelib.experiment import find_teacher, history, run_student, run_teacher
+from gmelib.fields import PRIVATE
 from gmelib.metrics import report
 from gmelib.train import Trainer
 

@@ -16,9 +16,9 @@ from gmelib.config import PROJECT_ROOT, Config, parameters_cell
 
 # A file imports only from files that stand above it. A new one gets its place here.
 ORDER = """
-namespace config lock record filters synthetic faces data degrade gallery attention blocks model
-peers methods losses compute processes batches schedule checkpoint train metrics evaluate experiment
-attribution variants paper wording estimate ablation tables figures explore export predict report
+namespace fields config lock record filters synthetic faces data degrade gallery attention blocks
+model losses compute processes batches objective peers methods schedule optimize history checkpoint
+train metrics evaluate experiment attribution variants paper wording estimate ablation tables figures explore export predict report
 index grid readme published run launch worker overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))

@@ -16,7 +16,8 @@ from made_published import (
 from scipy import stats
 
 from gmelib import paper, published, readme
-from gmelib.config import PRIVATE, PROJECT_ROOT, Config
+from gmelib.config import PROJECT_ROOT, Config
+from gmelib.fields import PRIVATE
 
 
 @pytest.fixture

@@ -40,13 +40,13 @@ def stop_at(monkeypatch, epoch, step, error):
     """Raises ``error`` in the middle of an epoch, after so many of its steps."""
     original, done = Trainer.step, {"steps": 0, "epoch": 0}
 
-    def stopping(self, images, labels):
+    def stopping(self, batch):
         if self.epoch != done["epoch"]:
             done.update(epoch=self.epoch, steps=0)
         if (self.epoch, done["steps"]) == (epoch, step):
             raise error
         done["steps"] += 1
-        return original(self, images, labels)
+        return original(self, batch)
 
     monkeypatch.setattr(Trainer, "step", stopping)
 
@@ -97,8 +97,8 @@ from gmelib.train import Trainer
 import torch
 torch.set_num_threads(1)
 step = Trainer.step
-def announced(self, images, labels):
-    terms = step(self, images, labels)
+def announced(self, batch):
+    terms = step(self, batch)
     if self.epoch == 3:
         print("in epoch 3", flush=True)
         sys.stdin.readline()  # until it is killed

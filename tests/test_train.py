@@ -208,9 +208,9 @@ def test_means_in_the_history_weigh_every_face_alike(tmp_path):
     trainer = Trainer(run, initial_model(run.cfg, 4), faces, None)
     trainer.epoch, terms, step = 1, [], trainer.step
 
-    def watched(images, labels):
-        out = step(images, labels)
-        terms.append((len(labels), out["loss"].item()))
+    def watched(batch):
+        out = step(batch)
+        terms.append((len(batch.labels), out["loss"].item()))
         return out
 
     trainer.step = watched

@@ -11,7 +11,8 @@ from gmelib.ablation.rates import rate_scores, rate_sentences
 from gmelib.ablation.runs import Cell, other_code
 from gmelib.ablation.scores import Cells, scores
 from gmelib.ablation.sweeps import Sweeps, sweep_scores, sweep_sentences
-from gmelib.config import TABLES, Config, InputError
+from gmelib.config import Config, InputError
+from gmelib.fields import TABLES
 from gmelib.record import Run
 from gmelib.variants import ROWS
 from gmelib.wording import number
