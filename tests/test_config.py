@@ -25,7 +25,10 @@ def message(call, *args, **kwargs):
 
 @pytest.mark.parametrize(
     "name, nearest",
-    [("lr", "lr_size"), ("learnin_rate", "learning_rate"), ("kd_map", "kd_maps"), ("Epochs", "epochs")],
+    [
+        ("lr", "lr_size"), ("learnin_rate", "learning_rate"), ("kd_map", "kd_maps"),
+        ("Epochs", "epochs"),
+    ],
 )
 def test_an_unknown_key_names_a_field_like_it(name, nearest):
     text = message(Config.make, **{name: 1})
