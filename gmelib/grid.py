@@ -29,7 +29,7 @@ from gmelib.experiment import attention_run
 from gmelib.fields import STUDENT_ONLY
 from gmelib.record import Run
 from gmelib.variants import (
-    COMPARED,
+    ENTRIES,
     KD,
     RESOLUTIONS,
     ROWS,
@@ -79,12 +79,18 @@ class Job:
     def what(self) -> str:
         """For people: the row of the tables, the kind of teacher, or the notebook."""
         if self.notebook == TEACHER:
-            branches = "two branches" if self.cfg.global_branch else "local"
-            return self._varied(f"teacher ({self.cfg.attention}, {branches})", {*STUDENT_ONLY})
+            return self._varied(self._teacher, {*STUDENT_ONLY})
         if self.notebook == STUDENT:
             row = row_of(self.cfg.model_dump(), "student")
             return self._varied(f"{row}, {self.cfg.lr_size} px", {"lr_size"})
         return self.notebook
+
+    @property
+    def _teacher(self) -> str:
+        if self.cfg.method != "gmenet":
+            return row_of(self.cfg.model_dump(), "teacher")
+        branches = "two branches" if self.cfg.global_branch else "local"
+        return f"teacher ({self.cfg.attention}, {branches})"
 
     def _varied(self, name: str, without: set[str]) -> str:
         told = [f"{n} {v:g}" if isinstance(v, float) else f"{n} {v}"
@@ -148,7 +154,7 @@ class Grid(BaseModel):
     overlays: list[str] = Field(min_length=1)
     datasets: list[str] = Field(min_length=1)
     rows: Annotated[list[str], _all_of(ROWS)] = []
-    methods: Annotated[list[str], _all_of(COMPARED)] = []
+    methods: Annotated[list[str], _all_of(ENTRIES)] = []
     modes: Annotated[list[str], _all_of((*RESOLUTIONS, KD))] = list(RESOLUTIONS)
     seeds: list[int] = Field([0], min_length=1)
     vary: dict[str, list[Any]] = {}

@@ -89,10 +89,12 @@ def options_of(cfg: Config) -> Any:
 def title_of(cfg: Config) -> str:
     """The method's name; a network smaller than its authors' bears "-cpu"."""
     if cfg.method == "gmenet":
-        reduced = (cfg.width, cfg.blocks) != (FULL_WIDTH, FULL_BLOCKS)
+        reduced, note = (cfg.width, cfg.blocks) != (FULL_WIDTH, FULL_BLOCKS), ""
     else:
-        reduced = getattr(options_of(cfg), "is_reduced", False)
-    return METHODS[cfg.method].title + ("-cpu" if reduced else "")
+        options = options_of(cfg)
+        reduced, note = getattr(options, "is_reduced", False), getattr(options, "note", "")
+    name = METHODS[cfg.method].title + ("-cpu" if reduced else "")
+    return f"{name} ({note})" if note else name
 
 
 def build_model(cfg: Config, classes: int) -> nn.Module:

@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from gmelib.config import Config, InputError, read_yaml
-from gmelib.fields import GMENET_ONLY, METHOD_NAMES
-from gmelib.methods import METHODS, title_of
+from gmelib.fields import GMENET_ONLY
+from gmelib.methods import title_of
+from gmelib.peers.ada_cm import AdaCMOptions
 
 # Row -> what it changes. The paper's sums show that its CBAM and DBAM rows are distilled; the
 # baseline has no attention, so no maps to distil. "DBAM without KD" is ours: it splits the gain of
@@ -75,6 +76,8 @@ def sweep_configs(cfg: Config, parameter: str, *, epochs: int) -> dict[Any, Conf
 # -- compared methods -----------------------------------------------------------------------------
 
 COMPARED = ("ma_net", "ada_cm", "eac", "poster", "diversified")  # as in Tables 1-3
+FEW_LABELS = "ada_cm_4000"  # Ada-CM as its authors use it, with so many labels
+ENTRIES = ("gmenet", *COMPARED, FEW_LABELS, "resnet18", "mobilenet_v3_small")  # of the comparison
 RESOLUTIONS = ("lr", "hr", "lr+hr")  # what a network is trained on; tests are on lr
 KD = "kd"  # trained on lr, distilled from a teacher of its own kind
 # Method -> what distilling it means.
@@ -87,8 +90,6 @@ DISTILLED: dict[str, dict[str, Any]] = {
 
 def modes_of(method: str) -> tuple[str, ...]:
     """In which ways a method can be trained for the comparison."""
-    if method in COMPARED:
-        return RESOLUTIONS
     return (*RESOLUTIONS, KD) if method in DISTILLED else RESOLUTIONS
 
 
@@ -106,31 +107,42 @@ def compared_config(cfg: Config, method: str, mode: str, **over: Any) -> Config:
     Raises:
         InputError: no such method or mode, or a preset that does not have the method.
     """
-    if method not in METHOD_NAMES:
-        raise InputError(f"method {method!r}: expected one of {', '.join(METHOD_NAMES)}")
+    if method not in ENTRIES:
+        raise InputError(f"method {method!r}: expected one of {', '.join(ENTRIES)}")
     modes = modes_of(method)
     if mode not in modes:
         raise InputError(f"mode {mode!r} of {method}: expected one of {', '.join(modes)}")
-    presets = _presets(cfg.peers)
-    if method not in presets:
-        raise InputError(
-            f"params/peers/{cfg.peers}.yaml: has no {method}; expected `{method}: {{...}}`"
-        )
-    values = presets.get("all", {}) | presets[method]
-    if method != "gmenet":
+    values = _preset(cfg.peers, method)
+    if values["method"] != "gmenet":
         values = {name: Config.model_fields[name].default for name in GMENET_ONLY} | values
     values |= DISTILLED[method] if mode == KD else {"kd_weight": 0.0}
-    values |= over | {"method": method, "train_on": "lr" if mode == KD else mode}
+    values |= over | {"method": values["method"], "train_on": "lr" if mode == KD else mode}
     if mode == "lr+hr":
         values["epochs"] = -(-values["epochs"] // 2)
     return cfg.replace(**values)
+
+
+def _preset(name: str, method: str) -> dict[str, Any]:
+    """What a preset says of a method, and which network that is."""
+    presets = _presets(name)
+    network = "ada_cm" if method == FEW_LABELS else method
+    if network not in presets:
+        raise InputError(
+            f"params/peers/{name}.yaml: has no {network}; expected `{network}: {{...}}`"
+        )
+    values = presets.get("all", {}) | presets[network] | {"method": network}
+    if method == FEW_LABELS:
+        labels = AdaCMOptions().labels
+        options = values.get("method_options", {}) | {"labels": labels}
+        values = values | {"method_options": options} | presets.get(FEW_LABELS, {})
+    return values
 
 
 @lru_cache(maxsize=8)
 def _presets(name: str) -> dict[str, dict[str, Any]]:
     path = f"params/peers/{name}.yaml"
     presets = read_yaml(path)
-    wrong = [m for m, v in presets.items() if m != "all" and m not in METHODS or not v]
+    wrong = [m for m, v in presets.items() if m not in ("all", *ENTRIES) or not v]
     if wrong:
         raise InputError(f"{path}: {wrong[0]}: expected a method with its parameters")
     return presets

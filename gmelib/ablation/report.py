@@ -26,13 +26,14 @@ NOT_A_RESULT = "Drawn faces only show that everything works: this is not a resul
 def scores_shown(cells: Cells) -> pd.DataFrame:
     """:func:`~gmelib.ablation.scores.scores` as text, with and without copies of training faces."""
     table, clean = scores(cells), scores(cells, "without_duplicates")
-    shown = pd.DataFrame({"accuracy, % [95 %]": map(_interval, table.itertuples())}, table.index)
-    shown["interval over"] = [_over(row) for row in table.itertuples()]
+    lines = table.itertuples()
+    shown = pd.DataFrame({"accuracy, % [95 %]": map(interval_text, lines)}, table.index)
+    shown["interval over"] = [over_text(row) for row in table.itertuples()]
     if table["paper"].notna().any():
         shown["paper, %"] = [number(value, "{:.2f}") for value in table["paper"]]
         shown["ours − paper"] = [number(value, "{:+.1f}") for value in table["difference"]]
     if any(c.is_done and c.run.facts()["data"]["duplicates"] for c in cells.values()):
-        shown["without copies, %"] = list(map(_interval, clean.itertuples()))
+        shown["without copies, %"] = list(map(interval_text, clean.itertuples()))
     shown["missing"] = table["missing"]
     return shown
 
@@ -41,8 +42,8 @@ def contrasts_shown(cells: Cells) -> pd.DataFrame:
     """:func:`~gmelib.ablation.contrasts.contrasts` as text."""
     table = contrasts(cells)
     shown = pd.DataFrame({"rows": table["first"] + " − " + table["second"]})
-    shown["ours, points [95 %]"] = [_interval(row, "{:+.1f}") for row in table.itertuples()]
-    shown["interval over"] = [_over(row) for row in table.itertuples()]
+    shown["ours, points [95 %]"] = [interval_text(row, "{:+.1f}") for row in table.itertuples()]
+    shown["interval over"] = [over_text(row) for row in table.itertuples()]
     if table["paper"].notna().any():
         shown["paper"] = [number(value, "{:+.2f}") for value in table["paper"]]
     if table["clean"].notna().any():
@@ -63,7 +64,7 @@ def sweeps_shown(cells: Sweeps, cfg: Config) -> pd.DataFrame:
     """:func:`~gmelib.ablation.sweeps.sweep_scores` as text."""
     table = sweep_scores(cells, cfg)
     lines = table.itertuples()
-    shown = pd.DataFrame({"validation accuracy, % [95 %]": map(_interval, lines)}, table.index)
+    shown = pd.DataFrame({"validation accuracy, % [95 %]": map(interval_text, lines)}, table.index)
     shown["from the preset's"] = [
         "preset" if row.default else number(row.difference, "{:+.1f}") + _noise(row.noise)
         for row in table.itertuples()
@@ -77,14 +78,15 @@ def _noise(value: float) -> str:
     return number(value, " ± {:.1f}")
 
 
-def _interval(row: Any, how: str = "{:.1f}") -> str:
+def interval_text(row: Any, how: str = "{:.1f}") -> str:
+    """A line's accuracy or value with its interval; empty where there is none."""
     value = getattr(row, "accuracy", None) if hasattr(row, "accuracy") else row.value
     if pd.isna(value):
         return ""
     return f"{how.format(value)} [{how.format(row.low)}, {how.format(row.high)}]"
 
 
-def _over(row: Any) -> str:
+def over_text(row: Any) -> str:
     """Where an interval comes from, and which seeds."""
     if not row.n:
         return ""
@@ -137,10 +139,11 @@ def conclusion(cells: Cells, sweeps: Sweeps, cfg: Config) -> str:
     sentences = [f"{len(done)} of {len(table)} rows have a finished run."]
     if len(done):
         best = done["accuracy"].idxmax()
-        sentences.append(f"Best: {best}, {_interval(done.loc[best])} % of the test faces.")
+        sentences.append(f"Best: {best}, {interval_text(done.loc[best])} % of the test faces.")
     for name, row in added[added["n"] > 0].iterrows():
         theirs = "" if pd.isna(row["paper"]) else f" (paper: {row['paper']:+.2f})"
-        sentences.append(f"{name}: {_interval(row, '{:+.1f}')} points{theirs}: {row['verdict']}.")
+        gain = f"{interval_text(row, '{:+.1f}')} points{theirs}"
+        sentences.append(f"{name}: {gain}: {row['verdict']}.")
     if table["paper"].notna().any():
         sentences.append(
             f"Ours are {cfg.epochs} epochs at width {cfg.width} and {cfg.input_size} px; the "
@@ -182,24 +185,25 @@ def finish(run: Run, cells: Cells, sweeps: Sweeps) -> None:
     clean = scores(cells, "without_duplicates")
     run.finish(
         tables={name: getattr(cfg, name) for name in TABLES},
-        rows=_plain(scores(cells)),
-        rows_without_duplicates=_plain(clean.drop(columns=["paper", "difference", "missing"])),
-        contrasts=_plain(contrasts(cells)),
+        rows=plain(scores(cells)),
+        rows_without_duplicates=plain(clean.drop(columns=["paper", "difference", "missing"])),
+        contrasts=plain(contrasts(cells)),
         order=order(cells),
         rates=rate_sentences(rate_scores(cfg), cfg),
-        sweeps=_plain(sweep_scores(sweeps, cfg)) if sweeps else [],
+        sweeps=plain(sweep_scores(sweeps, cfg)) if sweeps else [],
         runs=done,
-        missing=[*_lacking(cells), *_lacking(sweeps)],
+        missing=[*lacking(cells), *lacking(sweeps)],
     )
 
 
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A list of the table's lines for JSON; what is undefined is null."""
     table = table.reset_index().astype(object)
     return table.where(table.notna(), None).to_dict("records")
 
 
-def _lacking(cells: Mapping[tuple[str, Any], Cell]) -> list[dict[str, Any]]:
+def lacking(cells: Mapping[tuple[str, Any], Cell]) -> list[dict[str, Any]]:
+    """What is not finished, for JSON."""
     return [
         {"cell": list(key), "state": c.state, "failure": c.failure, "hours": c.hours}
         for key, c in cells.items()

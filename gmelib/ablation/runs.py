@@ -89,7 +89,7 @@ def _refuse_single(cfg: Config) -> None:
 def _needed(cfg: Config) -> list[Run]:
     """What must be trained for a student: its teacher, if it is distilled, and itself."""
     runs = [Run.open(cfg, "student")]
-    if cfg.kd_weight and cfg.attention != "none":
+    if cfg.kd_weight and (cfg.kd == "logits" or cfg.attention != "none"):
         runs.insert(0, Run.open(cfg.teacher(), "teacher"))
     return [run for run in runs if not run.is_done]
 

@@ -6,6 +6,7 @@ and is written by ``figure.savefig(path)``.
 
 from gmelib.figures.ablation import ablation_contrasts, ablation_rows, ablation_sweeps
 from gmelib.figures.attention import attention_maps, attribution_grid, class_mean_maps
+from gmelib.figures.comparison import accuracy_against_cost
 from gmelib.figures.curves import fidelity, map_agreement
 from gmelib.figures.faces import class_balance, faces_grid, kernel_grid, resolution_grid
 from gmelib.figures.scores import (
@@ -17,8 +18,8 @@ from gmelib.figures.scores import (
 from gmelib.figures.training import training_history
 
 __all__ = [
-    "ablation_contrasts", "ablation_rows", "ablation_sweeps", "attention_maps", "attribution_grid",
-    "class_balance", "class_mean_maps", "confusion_matrix", "faces_grid", "fidelity", "kernel_grid",
-    "map_agreement", "metric_intervals", "probability_bars", "recall_comparison",
-    "resolution_grid", "training_history",
+    "ablation_contrasts", "ablation_rows", "ablation_sweeps", "accuracy_against_cost",
+    "attention_maps", "attribution_grid", "class_balance", "class_mean_maps", "confusion_matrix",
+    "faces_grid", "fidelity", "kernel_grid", "map_agreement", "metric_intervals",
+    "probability_bars", "recall_comparison", "resolution_grid", "training_history",
 ]  # fmt: skip

@@ -94,6 +94,11 @@ class AdaCMOptions(Options):
         """The network has one size, the authors'."""
         return False
 
+    @property
+    def note(self) -> str:
+        """What tables add to the name."""
+        return f"{self.labels:,} labels" if self.labels else ""
+
 
 def build_ada_cm(cfg: Config, options: AdaCMOptions, classes: int) -> AdaCM:
     return AdaCM(classes=classes, input_size=cfg.input_size, dropout=options.dropout)
