@@ -23,8 +23,9 @@ from gmelib.ablation import complete, contrasts, row_students, scores
 from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
 from gmelib.evaluate import load_predictions
 from gmelib.experiment import history
+from gmelib.listing import listing, published_runs
 from gmelib.metrics import report
-from gmelib.readme import filled, listing, published_runs
+from gmelib.readme import filled
 from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
 
 README = PROJECT_ROOT / "README.md"

@@ -1,5 +1,7 @@
 """Figures as text."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 
@@ -11,3 +13,11 @@ def percent(value: float, low: float, high: float, *, digits: int = 1) -> str:
 def number(value: float | None, how: str) -> str:
     """``how`` filled with a figure, and nothing where there is none."""
     return "" if pd.isna(value) else how.format(value)
+
+
+def markdown(lines: Iterable[dict[str, str]]) -> str:
+    """A Markdown table, without the columns that are empty in every line."""
+    table = list(lines)
+    names = [name for name in table[0] if any(line[name] for line in table)]
+    rows = [names, ["---"] * len(names), *([line[name] for name in names] for line in table)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmelib import published, readme, record
+from gmelib import listing, published, readme, record
 from gmelib.config import Config
 from gmelib.evaluate import load_predictions
 from gmelib.fields import PRIVATE
@@ -29,13 +29,13 @@ SMOKE = [f"params/{name}.yaml" for name in ("base", "synthetic", "smoke")]
 
 def publish_smoke(place: Path, smoke_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes ``place`` a project of its own in which the smoke runs are published."""
-    for module in (published, readme, record):
+    for module in (listing, published, readme, record):
         monkeypatch.setattr(module, "PUBLISHED", place / "outputs" / "published")
     for module in (published, readme):
         monkeypatch.setattr(module, "PROJECT_ROOT", place)
     monkeypatch.setattr(published, "README", place / "README.md")
     monkeypatch.setattr(readme, "PLAN", "params/grids/smoke.yaml")
-    monkeypatch.setattr(readme, "PRESETS", ("smoke",))
+    monkeypatch.setattr(listing, "PRESETS", ("smoke",))
     for stage in ("teacher", "student", "attention"):
         for folder in (smoke_root / "synthetic" / stage).iterdir():
             as_committed(published.add(folder))

@@ -4,7 +4,7 @@ import pytest
 import tiny
 from made_runs import finish, first
 
-from gmelib import ablation, readme
+from gmelib import ablation, listing, readme
 from gmelib.variants import row_config
 
 ROWS = ("Baseline", "DBAM without KD")
@@ -88,7 +88,7 @@ def test_readme_has_a_line_a_row_and_a_column_a_rate(cfg, monkeypatch):
     for rate in (0.01, 0.1):
         for seed in (0, 1):
             trained(cfg, "GME-Net", rate, 0.8, seed=seed)
-    monkeypatch.setitem(readme.NAMES, "synthetic", "drawn faces")
+    monkeypatch.setitem(listing.NAMES, "synthetic", "drawn faces")
     text = readme.filled("<!-- rates: synthetic -->\nold\n<!-- end -->")
     lines = text.splitlines()
     assert lines[1] == "| data set | training | row | 0.01 | 0.1 |"

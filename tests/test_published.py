@@ -15,7 +15,7 @@ from made_published import (
     write_tables,
 )
 
-from gmelib import published, readme, record
+from gmelib import listing, published, record
 from gmelib.ablation import ablation_run, complete, finish, row_students
 from gmelib.config import Config, InputError
 
@@ -30,7 +30,7 @@ def place(tmp_path: Path, smoke_root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_figure_comes_out_again(place: Path) -> None:
     assert published.verify() == []
-    assert len(readme.published_runs()) == 4
+    assert len(listing.published_runs()) == 4
 
 
 def test_training_state_is_not_published(place: Path) -> None:
@@ -99,7 +99,7 @@ def test_an_ablation_report_must_agree_with_the_published_runs(place: Path) -> N
     as_committed(run.folder)
     write_tables()
     assert published.verify() == []
-    assert run.id in readme.listing()
+    assert run.id in listing.listing()
     for name in ("rows", "contrasts"):
         told = facts_of(run.folder)[name]
         change(run.folder, **{name: [row | {"low": 0.5} for row in told]})

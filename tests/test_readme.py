@@ -15,7 +15,7 @@ from made_published import (
 )
 from scipy import stats
 
-from gmelib import paper, published, readme
+from gmelib import listing, paper, published, readme
 from gmelib.config import PROJECT_ROOT, Config
 from gmelib.fields import PRIVATE
 
@@ -99,8 +99,8 @@ def test_a_data_set_that_is_not_planned_says_so(place: Path) -> None:
 def test_the_projects_own_tables_have_every_block() -> None:
     text = (PROJECT_ROOT / "README.md").read_text()
     assert [match.group(2, 3) for match in readme.MARK.finditer(text)] == [
-        ("ablation", "fer2013"), ("ablation", "ferplus"), ("rates", "fer2013, ferplus"),
-        ("ablation", "rafdb, expw"),
+        ("ablation", "fer2013"), ("ablation", "ferplus"), ("costs", "all"),
+        ("comparison", "ferplus"), ("rates", "fer2013, ferplus"), ("ablation", "rafdb, expw"),
     ]  # fmt: skip
 
 
@@ -109,11 +109,11 @@ def test_the_projects_own_tables_have_every_block() -> None:
 
 def test_every_published_run_is_listed_with_links_that_lead_to_it(place: Path) -> None:
     text = (place / "outputs/published/README.md").read_text()
-    for folder in readme.published_runs():
+    for folder in listing.published_runs():
         part = "/".join(folder.parts[-3:])
         assert text.count(f"[record]({part}/run.json)") == 1
         assert text.count(f"[report]({part}/report.html)") == 1
-    rows = table_after(text, f"### {readme.ROWS_MADE}")
+    rows = table_after(text, f"### {listing.ROWS_MADE}")
     facts = facts_of(published_student(place, "kd5"))
     row = rows[facts["run"]]
     assert (row["row"], row["seed"], row["preset"]) == ("GME-Net", "0", "smoke")
@@ -125,13 +125,13 @@ def test_what_tries_a_choice_shows_no_test_figure(place: Path) -> None:
     folder, cfg = published_student(place, "kd5"), Config.load(*SMOKE)
     choice = publish_like(folder, cfg.replace(kd_weight=1.0, epochs=1))
     other_size = publish_like(folder, cfg.replace(lr_size=8, epochs=1))
-    text = readme.listing()
-    row = table_after(text, f"### {readme.CHOICES}")[choice.name]
+    text = listing.listing()
+    row = table_after(text, f"### {listing.CHOICES}")[choice.name]
     assert {row[name] for name in ("accuracy", "macro-F1", "without copies")} <= {"–"}
     best = facts_of(folder)["validation"]["best_accuracy"]
     assert row["validation"] == f"{100 * best:.2f}"
     assert row["preset"] == "smoke, epochs = 1, kd_weight = 1.0"
-    row = table_after(text, f"### {readme.RESOLUTIONS}")[other_size.name]
+    row = table_after(text, f"### {listing.RESOLUTIONS}")[other_size.name]
     assert row["accuracy"] != "–" and row["faces"] == "8 px"
 
 
@@ -153,10 +153,10 @@ def test_a_run_is_told_by_its_preset_and_what_it_changes(overlay, changes, stage
     cfg = Config.load(f"params/{overlay}.yaml", dataset="fer2013", **changes)
     cfg = cfg.teacher() if stage == "teacher" else cfg
     config = cfg.model_dump(mode="json", exclude=PRIVATE)
-    assert readme.preset_and_changes(config, stage) == found
+    assert listing.preset_and_changes(config, stage) == found
 
 
 def test_a_run_on_a_folder_of_ones_own_can_be_listed() -> None:
     cfg = Config.load("params/cpu.yaml", dataset="folder", folder_name="mine", lr_size=14)
     config = cfg.model_dump(mode="json", exclude=PRIVATE)
-    assert readme.preset_and_changes(config, "student") == ("cpu", {})
+    assert listing.preset_and_changes(config, "student") == ("cpu", {})

@@ -5,6 +5,7 @@ are trained, or reported as not run. Every figure is in per cent, every differen
 """
 
 from gmelib.comparison.costs import full_size_costs, measured_speed, preset_networks
+from gmelib.comparison.lines import comparison_lines, cost_lines
 from gmelib.comparison.report import (
     comparison_run,
     comparison_shown,
@@ -16,7 +17,7 @@ from gmelib.comparison.report import (
 from gmelib.comparison.rows import best_rows, compared_students, comparison, differences, row_name
 
 __all__ = [
-    "best_rows", "compared_students", "comparison", "comparison_run", "comparison_shown",
-    "conclusion", "differences", "differences_shown", "finish", "full_size_costs",
-    "measured_speed", "peer_of", "preset_networks", "row_name",
+    "best_rows", "compared_students", "comparison", "comparison_lines", "comparison_run",
+    "comparison_shown", "conclusion", "cost_lines", "differences", "differences_shown", "finish",
+    "full_size_costs", "measured_speed", "peer_of", "preset_networks", "row_name",
 ]  # fmt: skip

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from gmelib.ablation import other_code
 from gmelib.ablation.report import NOT_A_RESULT, interval_text, lacking, over_text, plain
+from gmelib.ablation.runs import other_code
 from gmelib.ablation.scores import Cells, scores
 from gmelib.comparison.rows import best_rows, comparison, differences, unequal_budgets
 from gmelib.config import Config
