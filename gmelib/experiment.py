@@ -108,10 +108,12 @@ def find_teacher(cfg: Config, faces: FaceSet) -> Run:
             raise InputError(f"teacher_run = {cfg.teacher_run}: is a {facts['stage']}, no teacher")
         run = Run(Config.make(**facts["config"]), "teacher", folder)
     facts = run.facts()
-    ours, theirs = cfg.model_dump(mode="json"), facts["config"]
-    wrong = [n for n in ("dataset", *ARCHITECTURE) if ours[n] != theirs.get(n)]
+    ours = cfg.model_dump(mode="json")
+    # a record lacks the parameters that came after it; their defaults are what it was made with
+    theirs = Config.make(**facts["config"]).model_dump(mode="json")
+    wrong = [n for n in ("dataset", *ARCHITECTURE) if ours[n] != theirs[n]]
     if wrong:
-        listed = ", ".join(f"{n} = {theirs.get(n)} (expected {ours[n]})" for n in wrong)
+        listed = ", ".join(f"{n} = {theirs[n]} (expected {ours[n]})" for n in wrong)
         raise InputError(
             f"teacher {run.id}: does not fit this student: {listed}; give both the same values or "
             "name another teacher_run"

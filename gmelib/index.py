@@ -29,6 +29,7 @@ from gmelib.variants import row_of
 
 TEMPLATE = Path(__file__).with_name("index.html")
 STATES = ("running", "failed", "damaged", "broken", "unfinished", "done")  # what needs a look first
+OF_ONE_NETWORK = ("teacher", "student", "attention", "robustness")  # stages
 NAMES = {"report.html": "report", "run.json": "record"}  # of links
 FIGURES = (
     "px", "seed", "epochs", "accuracy", "macro-F1", "validation", "hours", "finished",
@@ -89,7 +90,7 @@ def _of_record(facts: dict[str, Any]) -> Line:
     return {
         "state": "done",
         "detail": ", ".join(marks),
-        "row": row_of(config, stage) if stage in ("teacher", "student", "attention") else "",
+        "row": row_of(config, stage) if stage in OF_ONE_NETWORK else "",
         "figures": _figures(
             **_config_figures(config, stage),
             epochs=_plain(config["epochs"]) if is_trained else None,

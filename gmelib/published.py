@@ -19,7 +19,9 @@ from typing import Any
 
 import pandas as pd
 
+from gmelib import robustness
 from gmelib.ablation import complete, contrasts, row_students, scores
+from gmelib.comparison import compared_students, comparison, differences
 from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
 from gmelib.evaluate import load_predictions
 from gmelib.experiment import history
@@ -43,8 +45,10 @@ def problems_of(folder: Path) -> list[str]:
     wrong = []
     if facts["stage"] in ("teacher", "student"):
         wrong = _wrong_figures(folder, facts)
-    elif facts["stage"] == "ablation":
+    elif facts["stage"] in ("ablation", "comparison"):
         wrong = _wrong_table(facts)
+    elif facts["stage"] == "robustness":
+        wrong = robustness.problems_of(folder)
     if facts["run"] != folder.name:
         wrong.append(f"lies in {folder.name}")
     if facts["revision"]["commit"] is None or facts["revision"]["dirty"]:
@@ -71,18 +75,23 @@ def _wrong_figures(folder: Path, facts: dict[str, Any]) -> list[str]:
 
 
 def _wrong_table(facts: dict[str, Any]) -> list[str]:
-    """Rows of an ablation report that the published runs do not give (any more)."""
+    """Rows of 04's or 05's report that the published runs do not give (any more)."""
     here = {"out_root": str(PUBLISHED), "device": "cpu"}
     cfg = Config.make(**(facts["config"] | facts["tables"] | here))
-    cells = complete(row_students(cfg), train=False)
-    found = {"row": scores(cells), "what is added": contrasts(cells)}
+    if facts["stage"] == "ablation":
+        cells, notebook = complete(row_students(cfg), train=False), "05"
+        found = {"rows": scores(cells), "contrasts": contrasts(cells)}
+    else:
+        cells, notebook = complete(compared_students(cfg), train=False), "04"
+        found = {"rows": comparison(cells), "differences": differences(cells)}
     wrong = []
-    for name, told in (("row", facts["rows"]), ("what is added", facts["contrasts"])):
-        for row in told:
+    for name, table in found.items():
+        for row in facts[name]:
+            key = row[table.index.name]
             for part in {"accuracy", "value", "low", "high"} & row.keys():
-                here = found[name].loc[row[name], part]
+                here = table.loc[key, part]
                 if not _equal(None if pd.isna(here) else here, row[part]):
-                    wrong.append(f"{row[name]} is not what the published runs give; run 05 again")
+                    wrong.append(f"{key} is not what the published runs give; run {notebook} again")
                     break
     return wrong
 

@@ -148,6 +148,17 @@ def test_a_published_run_is_found_and_used(root, tmp_path, monkeypatch, no_train
     assert not (tmp_path / "own").exists()
 
 
+def test_a_teacher_of_an_older_record_that_lacks_parameters_still_fits(root):
+    """What was made before a parameter existed was made with its default."""
+    teacher = tiny.run_of(root, "teacher")
+    facts = json.loads((teacher.folder / "run.json").read_text())
+    for name in ("method", "method_options"):
+        del facts["config"][name]
+    (teacher.folder / "run.json").write_text(json.dumps(facts))
+    student = run_student(tiny.config(root, lr_size=10), tiny.faces())
+    assert student.facts()["distillation"]["teacher"] == teacher.id
+
+
 def test_force_trains_again_and_ends_alike(root):
     run, faces = tiny.run_of(root), tiny.faces()
     before = run.facts(), load_model(run).state_dict(), load_checkpoint(run.folder, run.id)

@@ -19,8 +19,8 @@ ORDER = """
 namespace fields config lock record filters synthetic faces data degrade gallery attention blocks
 model losses compute processes batches objective peers methods schedule optimize history checkpoint
 train metrics evaluate experiment attribution variants paper wording estimate ablation comparison
-tables figures explore export predict report fer_package index grid listing readme published run
-launch worker overview batch
+tables figures explore export predict report fer_package robustness index grid listing readme
+published run launch worker overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))
 PYTHON = SOURCES + sorted((PROJECT_ROOT / "tests").rglob("*.py"))

@@ -101,7 +101,7 @@ def _figures(axes: Axes, table: pd.DataFrame, above: pd.Series, colour: Any) -> 
 def _names(axes: Axes, ends: Mapping[str, tuple[float, Any]]) -> None:
     """Names at the right ends of the lines, pushed apart where they would overlap."""
     bottom, top = axes.get_ylim()
-    ordered = sorted(ends, key=lambda name: ends[name][0])
+    ordered = sorted(reversed(list(ends)), key=lambda name: ends[name][0])  # first above equals
     places = np.array([(ends[name][0] - bottom) / (top - bottom) for name in ordered])
     gap = LINE / PANEL
     for _ in range(100):  # each pair gives way by half

@@ -1,6 +1,6 @@
 """How small may a face be? A student of one resolution tested at many, beside the package `fer`."""
 
-from gmelib.robustness.curves import (
+from gmelib.robustness.measure import (
     FER,
     SIZES,
     Measured,

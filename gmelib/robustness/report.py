@@ -8,7 +8,7 @@ from gmelib.ablation.report import NOT_A_RESULT
 from gmelib.config import Config
 from gmelib.fer_package import ORDER
 from gmelib.record import Run
-from gmelib.robustness.curves import FER, SIZES, Measured, differences, majority, trained_at
+from gmelib.robustness.measure import FER, SIZES, Measured, differences, majority, trained_at
 from gmelib.robustness.saved import unlike_record
 
 SHARED = ("fer2013", "ferplus")  # data sets of FER2013's faces
@@ -69,8 +69,8 @@ def conclusion(student_run: Run, student: Measured, fer: Measured) -> str:
     other = unlike_record(student_run, student)
     if other:
         sentences.append(
-            f"Here the student answers {other} of its {cfg.lr_size} px faces otherwise than in its "
-            "record: it was evaluated on another device."
+            f"Here {student.name} answers {other} of the {cfg.lr_size} px faces otherwise than in "
+            "its record, as another device or version may."
         )
     sentences.append("The intervals are over faces: another training would give another student.")
     if cfg.select == "test":

@@ -10,7 +10,7 @@ import pandas as pd
 from gmelib.config import InputError
 from gmelib.evaluate import load_predictions, save_predictions
 from gmelib.record import Run, read_facts
-from gmelib.robustness.curves import Measured, differences, majority, trained_at
+from gmelib.robustness.measure import Measured, differences, majority, trained_at
 
 PACKAGES = ("fer", "ai-edge-litert")  # the model, and what runs it
 FACE = ("id", "split", "label", "duplicate")  # of predictions.parquet, beside the models' answers

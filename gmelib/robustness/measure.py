@@ -20,6 +20,7 @@ from gmelib.config import Config, InputError
 from gmelib.data import FaceSet
 from gmelib.evaluate import predict
 from gmelib.fer_package import FerPackage
+from gmelib.methods import title_of
 from gmelib.metrics import holm, metrics, paired_difference
 from gmelib.record import Run
 from gmelib.variants import row_of
@@ -91,7 +92,13 @@ def measure_student(student_run: Run, faces: FaceSet) -> Measured:
         own = cfg.model_copy(update={"lr_size": min(size, native)})
         tables[size] = predict(model, faces, own, "student")
     seconds = time.perf_counter() - started
-    return Measured(row_of(cfg.model_dump(), "student"), tables, native, cfg.resamples, seconds)
+    return Measured(_name(cfg), tables, native, cfg.resamples, seconds)
+
+
+def _name(cfg: Config) -> str:
+    """The network's; of a row of the ablation that is not GME-Net itself, the row's."""
+    row = row_of(cfg.model_dump(), "student")
+    return title_of(cfg) if row == "GME-Net" else row
 
 
 def measure_fer(cfg: Config, faces: FaceSet) -> Measured:
