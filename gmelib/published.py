@@ -10,6 +10,7 @@ needs no data set: metrics are recomputed from predictions.parquet.
 """
 
 import argparse
+import json
 import math
 import shutil
 import sys
@@ -34,6 +35,7 @@ README = PROJECT_ROOT / "README.md"
 WEIGHTS = "model.safetensors"
 LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json"}
 TOLERANCE = 1e-9  # of a recomputed figure
+PLACES = ("data_root", "out_root", "teacher_run")  # parameters that name places on one machine
 
 
 # -- verifying ------------------------------------------------------------------------------------
@@ -49,6 +51,8 @@ def problems_of(folder: Path) -> list[str]:
         wrong = _wrong_table(facts)
     elif facts["stage"] == "robustness":
         wrong = robustness.problems_of(folder)
+    named = [f"{path.name} names {'/'.join(n)}" for path, n in _places_named(folder) if n]
+    wrong += [f"{name}, a place on one machine; publish it again" for name in named]
     if facts["run"] != folder.name:
         wrong.append(f"lies in {folder.name}")
     if facts["revision"]["commit"] is None or facts["revision"]["dirty"]:
@@ -148,9 +152,31 @@ def add(folder: Path, *, weights: bool = True) -> Path:
         return {n for n in names if n in without or n.startswith(".")}
 
     shutil.copytree(folder, temporary, ignore=left_out)
+    for path in temporary.glob("*.ipynb"):
+        path.write_text(_without_places(path), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     temporary.rename(place)
     return place
+
+
+def _places_named(folder: Path) -> Iterable[tuple[Path, list[str]]]:
+    for path in sorted(folder.glob("*.ipynb")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        given = content["metadata"].get("papermill", {}).get("parameters", {})
+        yield path, [name for name in PLACES if name in given]
+
+
+def _without_places(path: Path) -> str:
+    """An executed notebook without the parameters that it was given of :data:`PLACES`."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in PLACES:
+        content["metadata"].get("papermill", {}).get("parameters", {}).pop(name, None)
+    for cell in content["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", ()):
+            lines = "".join(cell["source"]).splitlines(keepends=True)
+            kept = [line for line in lines if not line.startswith(tuple(f"{n} =" for n in PLACES))]
+            cell["source"] = kept
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> int:

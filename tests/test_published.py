@@ -1,5 +1,6 @@
 """Published figures come out again from their records, and a changed one is noticed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,20 @@ def test_an_ablation_report_must_agree_with_the_published_runs(place: Path) -> N
 
 
 # -- publishing -----------------------------------------------------------------------------------
+
+
+def test_no_notebook_names_a_place_on_one_machine(place: Path, smoke_root: Path) -> None:
+    """The smoke runs were given an out_root; what else they were given stays."""
+    (made,) = smoke_root.glob("synthetic/teacher/*/02_teacher.ipynb")
+    assert f'out_root = \\"{smoke_root}' in made.read_text()
+    (path,) = place.glob("outputs/published/synthetic/teacher/*/02_teacher.ipynb")
+    content = json.loads(path.read_text())
+    assert not [c for c in content["cells"] if f'out_root = "{smoke_root}"' in "".join(c["source"])]
+    given = content["metadata"]["papermill"]["parameters"]
+    assert "out_root" not in given and given["num_threads"] == 1
+    shutil.copy(made, path)
+    (problem,) = published.problems_of(path.parent)
+    assert "02_teacher.ipynb names out_root" in problem
 
 
 def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> None:
