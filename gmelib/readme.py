@@ -2,7 +2,8 @@
 
 README.md has blocks that end with ``<!-- end -->``: from ``<!-- ablation: fer2013 -->`` Tables 4
 and 5, ours beside the paper's; from ``<!-- rates: fer2013 -->`` rows at several learning rates;
-from ``<!-- comparison: ferplus -->`` Tables 1-3, and from ``<!-- costs: all -->`` Table 1's counts.
+from ``<!-- comparison: ferplus -->`` Tables 1-3, and from ``<!-- costs: all -->`` Table 1's counts;
+``resolutions`` and ``sweeps`` likewise.
 """
 
 import re
@@ -12,21 +13,30 @@ from pathlib import Path
 import pandas as pd
 
 from gmelib import paper
-from gmelib.ablation import Cell, complete, contrasts, rate_scores, rates_shown, scores
+from gmelib.ablation import (
+    Cell,
+    complete,
+    contrasts,
+    rate_scores,
+    rates_shown,
+    scores,
+    sweep_students,
+    sweeps_shown,
+)
 from gmelib.comparison import comparison_lines, cost_lines, row_name
 from gmelib.config import PROJECT_ROOT, Config
 from gmelib.estimate import estimated_hours
 from gmelib.grid import read_jobs
 from gmelib.listing import NAMES
 from gmelib.record import PUBLISHED, Run
-from gmelib.variants import ROWS, row_of
+from gmelib.variants import ROWS, SWEEPS, row_of
 from gmelib.wording import markdown, number
 
 PLAN = "params/grids/ablation.yaml"  # which rows and seeds the tables are to have
 COMPARISON_PLAN = "params/grids/comparison.yaml"
-MARK = re.compile(
-    r"(<!-- (ablation|rates|comparison|costs): ([\w, ]+) -->\n).*?(<!-- end -->)", re.DOTALL
-)
+RESOLUTIONS_PLAN = "params/grids/resolutions.yaml"
+KINDS = "ablation|resolutions|sweeps|rates|comparison|costs"
+MARK = re.compile(rf"(<!-- ({KINDS}): ([\w, ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REQUESTED = ("rafdb", "expw")  # their owners must be asked for the faces
 SHOWN = {"KD": "KD", "branch 2": "Branch 2"}  # the contrasts whose gains 4.3 states
 
@@ -34,12 +44,18 @@ SHOWN = {"KD": "KD", "branch 2": "Branch 2"}  # the contrasts whose gains 4.3 st
 # -- Tables 4 and 5 -------------------------------------------------------------------------------
 
 
+def _students(plan: str, dataset: str) -> Iterable[Config]:
+    """The students of a grid, as they would be published."""
+    for job in read_jobs(plan, out_root=str(PUBLISHED), device="cpu"):
+        if job.run and job.run.stage == "student" and job.cfg.dataset == dataset:
+            yield job.cfg
+
+
 def planned(dataset: str) -> dict[tuple[str, int], Config]:
     """(row, seed) -> student, for all that the plan asks for, in the order of the rows."""
-    students = {}
-    for job in read_jobs(PLAN, out_root=str(PUBLISHED), device="cpu"):
-        if job.run and job.run.stage == "student" and job.cfg.dataset == dataset:
-            students[row_of(job.cfg.model_dump(), "student"), job.cfg.seed] = job.cfg
+    students = {
+        (row_of(cfg.model_dump(), "student"), cfg.seed): cfg for cfg in _students(PLAN, dataset)
+    }
     rows = list(ROWS)
     return dict(sorted(students.items(), key=lambda item: (rows.index(item[0][0]), item[0][1])))
 
@@ -143,12 +159,27 @@ def rates_table(datasets: list[str]) -> str:
     return markdown(lines) if lines else "No such run is published.\n"
 
 
+def resolutions_table(dataset: str) -> str:
+    """A line a resolution and row, as many epochs as the grid says."""
+    students = {}
+    for cfg in _students(RESOLUTIONS_PLAN, dataset):
+        row = row_of(cfg.model_dump(), "student")
+        students[f"{row}, {cfg.lr_size} px, {cfg.epochs} epochs", cfg.seed] = cfg
+    return markdown(_rows(complete(students, train=False)))
+
+
+def sweeps_table(dataset: str) -> str:
+    """A line a value of every free choice, in per cent of the validation faces."""
+    preset = max(planned(dataset).values(), key=lambda cfg: cfg.kd_weight)
+    cfg = preset.replace(sweeps=list(SWEEPS), seeds=[0], attention="dbam", global_branch=True)
+    shown = sweeps_shown(complete(sweep_students(cfg), train=False), cfg)
+    lines = shown.reset_index().astype(str).to_dict("records")
+    return markdown(lines)
+
+
 def comparison_table(dataset: str) -> str:
     """A line a compared method and mode of Tables 1-3 that is planned."""
-    students = {}
-    for job in read_jobs(COMPARISON_PLAN, out_root=str(PUBLISHED), device="cpu"):
-        if job.run and job.run.stage == "student" and job.cfg.dataset == dataset:
-            students[row_name(job.cfg), job.cfg.seed] = job.cfg
+    students = {(row_name(cfg), cfg.seed): cfg for cfg in _students(COMPARISON_PLAN, dataset)}
     if not students:
         return "No run of this data set is planned.\n"
     return markdown(comparison_lines(complete(students, train=False), _place))
@@ -160,14 +191,15 @@ def filled(text: str) -> str:
     def block(match: re.Match[str]) -> str:
         names = [name.strip() for name in match[3].split(",")]
         is_ours = len(names) == 1 and names[0] not in REQUESTED
-        if match[2] == "rates":
-            table = rates_table(names)
-        elif match[2] == "comparison":
-            table = comparison_table(names[0])
-        elif match[2] == "costs":
-            table = markdown(cost_lines())
-        else:
-            table = ablation_table(names[0]) if is_ours else requested_table(names)
+        make = {
+            "rates": lambda: rates_table(names),
+            "resolutions": lambda: resolutions_table(names[0]),
+            "sweeps": lambda: sweeps_table(names[0]),
+            "comparison": lambda: comparison_table(names[0]),
+            "costs": lambda: markdown(cost_lines()),
+            "ablation": lambda: ablation_table(names[0]) if is_ours else requested_table(names),
+        }
+        table = make[match[2]]()
         return match[1] + table + match[4]
 
     return MARK.sub(block, text)

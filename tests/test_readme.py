@@ -100,7 +100,8 @@ def test_the_projects_own_tables_have_every_block() -> None:
     text = (PROJECT_ROOT / "README.md").read_text()
     assert [match.group(2, 3) for match in readme.MARK.finditer(text)] == [
         ("ablation", "fer2013"), ("ablation", "ferplus"), ("costs", "all"),
-        ("comparison", "ferplus"), ("rates", "fer2013, ferplus"), ("ablation", "rafdb, expw"),
+        ("comparison", "ferplus"), ("rates", "fer2013, ferplus"), ("resolutions", "fer2013"),
+        ("sweeps", "fer2013"), ("ablation", "rafdb, expw"),
     ]  # fmt: skip
 
 
