@@ -53,7 +53,9 @@ def reproducible(cfg: Config) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.get_num_threads(),
+        torch.utils.deterministic.fill_uninitialized_memory,
     )
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it finds bugs, and costs time
     torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
@@ -62,3 +64,4 @@ def reproducible(cfg: Config) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.set_num_threads(before[2])
+        torch.utils.deterministic.fill_uninitialized_memory = before[3]

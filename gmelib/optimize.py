@@ -19,7 +19,8 @@ def make_optimizer(cfg: Config, model: nn.Module) -> Optimizer:
     if cfg.optimizer == "sgd":
         return SGD(parameters, cfg.learning_rate, cfg.momentum, weight_decay=cfg.weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[cfg.optimizer]
-    return kind(parameters, cfg.learning_rate, weight_decay=cfg.weight_decay)
+    # fused: twice as fast on a CPU; SGD's copies channels_last weights first and gains nothing
+    return kind(parameters, cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
 
 
 def descend(optimizer: Optimizer, backward: Callable[[], T], *, sam_rho: float = 0.0) -> T:

@@ -46,6 +46,7 @@ from gmelib.objective import Terms
 from gmelib.optimize import descend, make_optimizer
 from gmelib.record import Run
 from gmelib.schedule import learning_rate_at
+from gmelib.small_maps import quicken_small_maps
 
 CHECK_EVERY = 25  # steps between looks at the loss; a look makes a GPU wait
 
@@ -71,6 +72,7 @@ class Trainer:
         self.dtype = pick_precision(cfg.precision, self.device)
         model = processes.with_joint_statistics(model, self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        quicken_small_maps(model)
         network = processes.parallel(self.model)
         self.network = torch.compile(network) if cfg.compile else network
         self.teacher = teacher
