@@ -7,10 +7,14 @@ from torch import nn
 from gmelib.small_maps import FEW_PIXELS, SmallMapConv2d, is_wide, quicken_small_maps
 
 
-@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (2, 1, 0)])
-@pytest.mark.parametrize("side", [2, 3, (2, 4)])
+@pytest.mark.parametrize(
+    "kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (2, 1, 0), (5, 1, 2), (5, 3, 4)]
+)
+@pytest.mark.parametrize("side", [1, 2, 3, (2, 4)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_it_equals_torchs_convolution(kernel, stride, padding, side, bias):
+    if side == 1 and not padding:
+        side = kernel
     height, width = side if isinstance(side, tuple) else (side, side)
     torch.manual_seed(0)
     plain = nn.Conv2d(256, 257, kernel, stride, padding, bias=bias).double()
@@ -65,3 +69,16 @@ def test_memory_stays_channels_last():
     assert y.is_contiguous(memory_format=torch.channels_last)
     y.sum().backward()
     assert conv.weight.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_under_autocast_it_computes_in_that_precision():
+    torch.manual_seed(0)
+    conv = SmallMapConv2d(256, 256, 3, padding=1)
+    x = torch.randn(2, 256, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+        expected = nn.Conv2d.forward(conv, x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected, atol=0.02, rtol=0.02)
+    y.float().sum().backward()
+    assert conv.weight.grad.dtype == torch.float32
