@@ -13,10 +13,11 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gmelib import fields
 from gmelib import namespace as ns
+from gmelib.parameters import DataParameters, group
 
 EXPRESSIONS = (
     "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt",
@@ -33,43 +34,11 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def _group(title: str, **kwargs: Any) -> dict[str, Any]:
-    """Marks the field that opens a topic in the notebooks' parameters cell."""
-    return {"json_schema_extra": {"group": title}, **kwargs}
-
-
-class Config(BaseModel):
+class Config(DataParameters):
     """All parameters of a run; frozen, unknown keys refused. Units stand in the descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    dataset: Literal["synthetic", "fer2013", "ferplus", "folder"] = Field(
-        "synthetic", description="synthetic (drawn faces), fer2013, ferplus or folder",
-        **_group("data"))
-    data_root: str = Field("data", description="folder that holds the data sets, from project root")
-    folder_name: str = Field("faces", description="folder: sub-folder of data_root")
-    face_size: int = Field(0, ge=0, le=1024, description="folder: resize faces to it, px; 0: as is")
-    val_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="share of train held out where there is no validation split")
-    ferplus_rule: Literal["majority"] = Field(
-        "majority", description="FERPlus label: largest of ten votes, ties dropped (Barsoum)")
-    drawn_size: int = Field(112, ge=32, le=256, description="synthetic: side of a drawn face, px")
-    drawn_train: int = Field(3000, ge=8, description="synthetic: number of training faces")
-    drawn_validation: int = Field(500, ge=8, description="synthetic: number of validation faces")
-    drawn_test: int = Field(1000, ge=8, description="synthetic: number of test faces")
-    drawn_contempt: bool = Field(False, description="synthetic: draw contempt as an eighth class")
-
-    input_size: int = Field(
-        112, ge=32, le=512, multiple_of=16, description="network input, px; inferred from 4.1",
-        **_group("resolution"))
-    lr_size: int = Field(12, ge=4, le=112, description="low resolution, px (4.1: 12 or 14)")
-    kernel: Literal["bicubic", "bilinear", "lanczos", "box", "nearest"] = Field(
-        "bicubic", description="downsampling and restoring kernel (4.1: bicubic)")
-    blur_sigma: float = Field(
-        1.0, ge=0, le=10, description="Gaussian blur after restoring, px; 0 is off (3.1)")
-
     method: Literal[fields.METHOD_NAMES] = Field(
-        "gmenet", description="network: gmenet, or a compared one (04)", **_group("network"))
+        "gmenet", description="network: gmenet, or a compared one (04)", **group("network"))
     method_options: dict[str, Any] = Field({}, description="of a compared method, name: value")
     attention: Literal["dbam", "cbam", "none"] = Field("dbam", description="attention of the MABs")
     global_branch: bool = Field(True, description="branch 2, the MCBs (3.3)")
@@ -84,7 +53,7 @@ class Config(BaseModel):
     dropout: float = Field(0.4, ge=0, lt=1, description="before the classifier")
 
     kd_weight: float = Field(
-        5.0, ge=0, description="lambda of eq. 13; 0 is no distillation", **_group("distillation"))
+        5.0, ge=0, description="lambda of eq. 13; 0 is no distillation", **group("distillation"))
     kd: Literal["attention", "logits"] = Field(
         "attention", description="what is distilled: attention maps (eqs 9-11), or logits (Hinton)")
     kd_temperature: float = Field(4.0, gt=0, description="logits: softens both distributions")
@@ -94,7 +63,7 @@ class Config(BaseModel):
 
     train_on: Literal["lr", "hr", "lr+hr"] = Field(
         "lr", description="resolution of a student's training faces; tests are on low (Tables 1-3)",
-        **_group("training"))
+        **group("training"))
     epochs: int = Field(100, ge=1, description="passes over the training set (4.1)")
     batch_size: int = Field(64, ge=2, description="faces per step (4.1)")
     learning_rate: float = Field(0.1, gt=0, description="initial, or peak for one-cycle (4.1)")
@@ -116,12 +85,12 @@ class Config(BaseModel):
 
     select: Literal["validation", "last", "test"] = Field(
         "validation", description="epoch that is evaluated; test repeats the field's habit, marked",
-        **_group("evaluation"))
+        **group("evaluation"))
     flip_average: bool = Field(True, description="average the prediction with the mirrored face's")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of every interval")
 
     rows: list[str] = Field([], description="05: rows of the ablation; empty is all",
-                            **_group("tables"))
+                            **group("tables"))
     seeds: list[int] = Field(
         [0], min_length=1, description="04, 05: seeds of every row, in place of seed")
     methods: list[str] = Field([], description="04: compared methods; empty is all")
@@ -133,7 +102,7 @@ class Config(BaseModel):
     train_missing: bool = Field(
         True, description="04, 05: False reports missing runs as not run, with estimated hours")
 
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **_group("machine"))
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", **group("machine"))
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto is bfloat16 on a GPU that has it, float32 on a CPU")
     compile: bool = Field(False, description="torch.compile; for a GPU, was slower on a CPU")
@@ -241,10 +210,8 @@ class Config(BaseModel):
     def scientific(self) -> dict[str, Any]:
         """The fields that decide a run's figures, where they differ from their defaults."""
         values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
-        ignored = set(fields.PLUMBING)
-        for dataset, names in fields.DATASET_ONLY.items():
-            if self.dataset != dataset:
-                ignored |= set(names)
+        of_some = {name for names in fields.DATASET_ONLY.values() for name in names}
+        ignored = of_some - set(fields.DATASET_ONLY.get(self.dataset, ())) | set(fields.PLUMBING)
         ignored |= {
             name
             for names, has_meaning in (

@@ -21,10 +21,15 @@ STUDENT_ONLY = (
     "lr_size", "kernel", "blur_sigma", "kd", "kd_weight", "kd_temperature", "kd_reduction",
     "kd_maps", "train_on", "teacher_run",
 )  # fmt: skip
-DATA = ("dataset", "input_size", "lr_size", "kernel", "blur_sigma", "limit_train")
+DATA = (
+    "dataset", "drop_duplicates", "input_size", "lr_size", "kernel", "blur_sigma", "limit_train",
+)  # fmt: skip
 DATASET_ONLY = {
     "synthetic": ("drawn_size", "drawn_train", "drawn_validation", "drawn_test", "drawn_contempt"),
-    "ferplus": ("ferplus_rule",),
+    "fer2013": ("val_fraction",),  # in the layout of image folders, which has no validation split
+    "ferplus": ("ferplus_rule", "ferplus_ties", "ferplus_unknown", "ferplus_contempt"),
+    "rafdb": ("rafdb_faces", "face_size", "val_fraction"),
+    "expw": ("expw_align", "expw_confidence", "face_size", "val_fraction"),
     "folder": ("folder_name", "face_size", "val_fraction"),
 }
 GMENET_ONLY = (
