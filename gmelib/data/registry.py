@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from gmelib.config import Config, InputError
+from gmelib.data import duplicates
+from gmelib.data.cache import cached_faces
 from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
 from gmelib.data.ferplus import load_ferplus
@@ -20,7 +23,7 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
 
 
 def load_faces(cfg: Config) -> FaceSet:
-    """The faces of cfg.dataset, ready to train on.
+    """The faces of cfg.dataset, ready to train on; less training copies as `drop_duplicates` says.
 
     Raises InputError where the data is missing or damaged, a split is empty, or a class has no
     train face.
@@ -28,7 +31,16 @@ def load_faces(cfg: Config) -> FaceSet:
     if cfg.dataset not in DATASETS:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {cfg.dataset!r}")
     faces = DATASETS[cfg.dataset](cfg)
+    if cfg.drop_duplicates != "none":
+        faces = _without_copies(cfg, faces)
     problems = training_problems(faces)
     if problems:
         raise InputError("; ".join(problems))
     return faces
+
+
+def _without_copies(cfg: Config, faces: FaceSet) -> FaceSet:
+    key = [faces.fingerprint, cfg.drop_duplicates, duplicates.MOST_BITS]
+    key.append(duplicates.LEAST_CORRELATION)
+    build = partial(duplicates.without_training_copies, faces, cfg.drop_duplicates)
+    return cached_faces(cfg.cache_dir, f"{faces.name}-without-copies", key, build)
