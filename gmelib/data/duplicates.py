@@ -70,14 +70,17 @@ def perceptual_hashes(small: np.ndarray) -> np.ndarray:
     return (bits * places).sum(1, dtype=np.uint64)
 
 
-def find_pairs(images: torch.Tensor, *, progress: bool = False) -> pd.DataFrame:
-    """All pairs of images that are exact or near copies, mirrored ones too.
+def find_pairs(images: torch.Tensor, *, near: bool = True, progress: bool = False) -> pd.DataFrame:
+    """All pairs of images that are exact or (`near`) near copies, mirrored ones too.
 
     images: (N, C, H, W) uint8. Every hash is compared with every other: seconds for FER2013, a
     minute for 90,000 faces. Constant images are copies of equal ones alone. Returns a row a pair,
     first < second: positions, whether the pixels are equal, whether one is mirrored, the number of
     bits that differ and the correlation.
     """
+    exact = _exact_pairs(images)
+    if not near:
+        return exact
     small = _small(images)
     plain, mirrored = _signs(small), _signs(small[:, :, ::-1])
     shows = np.abs(plain.small).max((1, 2), initial=0) > 0
@@ -89,7 +92,7 @@ def find_pairs(images: torch.Tensor, *, progress: bool = False) -> pd.DataFrame:
         np.concatenate(found) if found else np.empty((0, 5)),
         columns=["first", "second", "mirrored", "bits", "correlation"],
     )
-    table = pd.concat([table.assign(exact=False), _exact_pairs(images)], ignore_index=True)
+    table = pd.concat([table.assign(exact=False), exact], ignore_index=True)
     # of a pair found twice (a symmetrical face is its own mirror image) the closer finding stays
     table = table.sort_values(["first", "second", "exact", "correlation"], kind="stable")
     table = table.drop_duplicates(["first", "second"], keep="last", ignore_index=True)
@@ -103,7 +106,8 @@ def _exact_pairs(images: torch.Tensor) -> pd.DataFrame:
     pairs = [pair for group in groups.values() for pair in combinations(group, 2)]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     facts = {"mirrored": False, "bits": 0, "correlation": 1.0, "exact": True}
-    return pd.DataFrame({"first": first, "second": second}).assign(**facts)
+    table = pd.DataFrame({"first": first, "second": second}).assign(**facts)
+    return table[list(COLUMNS)].astype(COLUMNS)
 
 
 def _pairs_of_rows(
@@ -161,9 +165,7 @@ def without_training_copies(faces: FaceSet, kind: Literal["exact", "near"]) -> F
 
     Validation and test stay whole, so figures of both trainings are of the same faces.
     """
-    pairs = find_pairs(faces.images)
-    if kind == "exact":
-        pairs = pairs[pairs["exact"]]
+    pairs = find_pairs(faces.images, near=kind == "near")
     in_train = faces.split == "train"
     dropped = np.zeros(len(faces), dtype=bool)
     for one, other in (("first", "second"), ("second", "first")):

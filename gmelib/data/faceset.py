@@ -34,6 +34,10 @@ SYNONYMS = {
 _EXPRESSION_OF = {name: expression for expression, names in SYNONYMS.items() for name in names}
 
 
+class MissingData(InputError):
+    """The files of a data set are not there at all."""
+
+
 def expression_named(name: str) -> str | None:
     """The expression (of EXPRESSIONS) that a class name means, in any case; None if unknown."""
     return _EXPRESSION_OF.get(name.strip().lower())

@@ -22,17 +22,24 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
 }
 
 
-def load_faces(cfg: Config) -> FaceSet:
-    """The faces of cfg.dataset, ready to train on; less training copies as `drop_duplicates` says.
+def load_all(cfg: Config) -> FaceSet:
+    """The faces of cfg.dataset as they are there, less training copies as `drop_duplicates` says.
 
-    Raises InputError where the data is missing or damaged, a split is empty, or a class has no
-    train face.
+    Raises InputError where the data is missing or damaged.
     """
     if cfg.dataset not in DATASETS:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {cfg.dataset!r}")
     faces = DATASETS[cfg.dataset](cfg)
-    if cfg.drop_duplicates != "none":
-        faces = _without_copies(cfg, faces)
+    return faces if cfg.drop_duplicates == "none" else _without_copies(cfg, faces)
+
+
+def load_faces(cfg: Config) -> FaceSet:
+    """The faces of :func:`load_all`, ready to train on.
+
+    Raises InputError where the data is missing or damaged, a split is empty, or a class has no
+    train face.
+    """
+    faces = load_all(cfg)
     problems = training_problems(faces)
     if problems:
         raise InputError("; ".join(problems))
