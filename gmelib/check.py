@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from gmelib.config import Config, InputError
 from gmelib.data import DATASETS, DataReport, FaceSet, check_dataset
-from gmelib.data.duplicates import copies_between, find_pairs, leaked
+from gmelib.data.duplicates import copies_between, find_copies, leaked
 from gmelib.data.faceset import shown
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -64,12 +64,12 @@ def examine(cfg: Config, *, near: bool = True) -> Examination:
     if report.faces is None:
         bad = [] if report.is_missing else list(unreadable_files(place_of(cfg)))
         return Examination(report, None, [], bad)
-    pairs = find_pairs(report.faces.images, near=near, progress=True)
-    sentences = [_balance(report.faces), *(_near_copies(report.faces, pairs) if near else ())]
-    copies = copies_between(report.faces, pairs)
+    copies = find_copies(report.faces, near=near, progress=True)
+    sentences = [_balance(report.faces), *(_near_copies(report.faces, copies) if near else ())]
+    table = copies_between(copies)
     if not near:
-        copies = copies.drop(columns="exact or near")
-    return Examination(report, copies, sentences, [])
+        table = table.drop(columns="exact or near")
+    return Examination(report, table, sentences, [])
 
 
 def place_of(cfg: Config) -> Path:
@@ -101,15 +101,12 @@ def _balance(faces: FaceSet) -> str:
     )
 
 
-def _near_copies(faces: FaceSet, pairs: pd.DataFrame) -> Iterator[str]:
-    flags = leaked(faces, pairs, near=True)
-    for split in ("validation", "test"):
-        own = faces.split == split
-        if (flags & own).any():
-            yield (
-                f"{split} faces with an exact or near copy in train: {(flags & own).sum():,} of "
-                f"{own.sum():,}; drop_duplicates = near trains without those"
-            )
+def _near_copies(faces: FaceSet, copies: pd.DataFrame) -> Iterator[str]:
+    for split, part in leaked(copies, near=True).groupby("split", sort=False):
+        yield (
+            f"{split} faces with an exact or near copy in train: {len(part):,} of "
+            f"{(faces.split == split).sum():,}; drop_duplicates = near trains without those"
+        )
 
 
 # -- a whole folder -------------------------------------------------------------------------------

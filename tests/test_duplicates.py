@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from gmelib.data import load_faces
 from gmelib.data.duplicates import (
     copies_between,
+    find_copies,
     find_pairs,
     leaked,
     perceptual_hashes,
@@ -82,13 +83,13 @@ def faces():
         images=images,
         expressions=expressions,
         split=split,
-        ids=np.arange(12),
+        ids=np.array([f"i{i}" for i in range(12)]),
         extras={"targets": np.eye(12, dtype=np.float32)},
     )
 
 
 def test_copies_are_counted_by_split(faces):
-    table = copies_between(faces, find_pairs(faces.images))
+    table = copies_between(find_copies(faces))
     assert table.loc[("test", "train")].tolist() == [1, 2, 1]
     assert table.loc[("validation", "train")].tolist() == [0, 1, 1]
     assert table.loc[("train", "train")].tolist() == [2, 2, 2]
@@ -96,23 +97,25 @@ def test_copies_are_counted_by_split(faces):
 
 
 def test_leaked_faces_are_those_with_a_copy_in_train(faces):
-    pairs = find_pairs(faces.images)
-    assert np.flatnonzero(leaked(faces, pairs, near=False)).tolist() == [9]
-    assert np.flatnonzero(leaked(faces, pairs, near=True)).tolist() == [6, 9, 10]
-    assert np.array_equal(leaked(faces, pairs, near=False), faces.duplicate)
+    copies = find_copies(faces)
+    assert leaked(copies, near=False).to_numpy().tolist() == [[9, "i9", "test"]]
+    near = leaked(copies, near=True)
+    assert near["position"].tolist() == [6, 9, 10]
+    assert near["split"].tolist() == ["validation", "test", "test"]
+    assert np.flatnonzero(faces.duplicate).tolist() == [9]
 
 
 @pytest.mark.parametrize("kind, gone", [("exact", [0]), ("near", [0, 1, 2])])
 def test_training_copies_are_dropped_and_all_else_stays(faces, kind, gone):
     clean = without_training_copies(faces, kind)
     kept = [i for i in range(12) if i not in gone]
-    assert clean.ids.tolist() == kept
+    assert clean.ids.tolist() == [f"i{i}" for i in kept]
     assert torch.equal(clean.images, faces.images[kept])
     assert torch.equal(clean.labels, faces.labels[kept])
     assert np.array_equal(clean.extras["targets"], faces.extras["targets"][kept])
     assert clean.extras["dropped"] == {f"training_copies_{kind}": len(gone)}
     assert clean.fingerprint != faces.fingerprint and not clean.duplicate.any()
-    assert not leaked(clean, find_pairs(clean.images), near=kind == "near").any()
+    assert leaked(find_copies(clean), near=kind == "near").empty
 
 
 def test_a_part_that_is_the_whole_has_the_same_fingerprint(faces):
@@ -137,9 +140,10 @@ def test_a_run_can_be_told_to_train_without_copies(tmp_path):
 @pytest.mark.slow
 def test_the_real_fer2013_has_its_known_exact_copies(tmp_path):
     faces = load_faces(config(real_data.write_csv(tmp_path)))
-    pairs = find_pairs(faces.images)
-    table = copies_between(faces, pairs)
+    copies = find_copies(faces)
+    table = copies_between(copies)
     assert table.loc[("validation", "train"), "exact"] == 280
     assert table.loc[("test", "train"), "exact"] == 288
-    assert np.array_equal(leaked(faces, pairs, near=False), faces.duplicate)
+    positions = leaked(copies, near=False)["position"]
+    assert np.array_equal(positions, np.flatnonzero(faces.duplicate))
     assert table.loc[("test", "train"), "exact or near"] > 288

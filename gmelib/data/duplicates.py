@@ -126,38 +126,59 @@ def _pairs_of_rows(
     return np.column_stack([i, j, np.full(len(i), is_mirrored), differing, correlation[near]])
 
 
-def copies_between(faces: FaceSet, pairs: pd.DataFrame) -> pd.DataFrame:
+def find_copies(faces: FaceSet, *, near: bool = True, progress: bool = False) -> pd.DataFrame:
+    """:func:`find_pairs` of a set's faces, with the id and split of both and ``same_label``."""
+    table = find_pairs(faces.images, near=near, progress=progress)
+    labels = faces.labels.numpy()
+    for side in ("first", "second"):
+        table[f"{side}_id"] = faces.ids[table[side]]
+        table[f"{side}_split"] = faces.split[table[side]]
+    table["same_label"] = labels[table["first"]] == labels[table["second"]]
+    return table
+
+
+def copies_between(copies: pd.DataFrame) -> pd.DataFrame:
     """How many faces of each split have a copy in each other split, or in their own.
 
-    Rows: split, and where the copy stands. Columns: faces with an exact copy there, with an exact
-    or near one, and those of the latter whose label differs from some copy's.
+    copies: as :func:`find_copies`. Rows: split, and where the copy stands. Columns: faces with an
+    exact copy there, with an exact or near one, and those of the latter whose label differs from
+    some copy's.
     """
-    labels = faces.labels.numpy()
+    one, other = ["first", "first_split", "second_split"], ["second", "second_split", "first_split"]
+    names = ["face", "of", "in"]
+    kept = ["exact", "same_label"]
     both = pd.concat(
-        [pairs, pairs.rename(columns={"first": "second", "second": "first"})], ignore_index=True
+        [copies[[*side, *kept]].set_axis([*names, *kept], axis=1) for side in (one, other)]
     )
-    both["of"], both["in"] = faces.split[both["first"]], faces.split[both["second"]]
-    both["differs"] = labels[both["first"]] != labels[both["second"]]
     rows = {}
     for where, of in combinations_with_replacement(SPLITS, 2):
         some = both[(both["of"] == of) & (both["in"] == where)]
         rows[of, where] = {
-            "exact": some.loc[some["exact"], "first"].nunique(),
-            "exact or near": some["first"].nunique(),
-            "labelled differently": some.loc[some["differs"], "first"].nunique(),
+            "exact": some.loc[some["exact"], "face"].nunique(),
+            "exact or near": some["face"].nunique(),
+            "labelled differently": some.loc[~some["same_label"], "face"].nunique(),
         }
     index = pd.MultiIndex.from_tuples(rows, names=["faces of", "with a copy in"])
     return pd.DataFrame(list(rows.values()), index=index)
 
 
-def leaked(faces: FaceSet, pairs: pd.DataFrame, *, near: bool) -> np.ndarray:
-    """(N,) bool: validation and test faces with a copy in train, exact ones or near ones too."""
-    chosen = pairs if near else pairs[pairs["exact"]]
-    in_train = faces.split == "train"
-    flags = np.zeros(len(faces), dtype=bool)
+def leaked(copies: pd.DataFrame, *, near: bool) -> pd.DataFrame:
+    """Validation and test faces with a copy in train, exact ones or near ones too.
+
+    Returns a row a face, with its ``position``, ``id`` and ``split``.
+    """
+    return _beside(copies if near else copies[copies["exact"]], "train", inside=False)
+
+
+def _beside(copies: pd.DataFrame, split: str, *, inside: bool) -> pd.DataFrame:
+    """Faces of a split (or of the others) that have a copy in one of the others (or in it)."""
+    sides = []
     for one, other in (("first", "second"), ("second", "first")):
-        flags[chosen[one][in_train[chosen[other]]]] = True
-    return flags & ~in_train
+        own, theirs = copies[f"{one}_split"] == split, copies[f"{other}_split"] == split
+        some = copies[own & ~theirs if inside else theirs & ~own]
+        columns = {one: "position", f"{one}_id": "id", f"{one}_split": "split"}
+        sides.append(some[list(columns)].rename(columns=columns))
+    return pd.concat(sides).drop_duplicates("position").sort_values("position", ignore_index=True)
 
 
 def without_training_copies(faces: FaceSet, kind: Literal["exact", "near"]) -> FaceSet:
@@ -165,12 +186,10 @@ def without_training_copies(faces: FaceSet, kind: Literal["exact", "near"]) -> F
 
     Validation and test stay whole, so figures of both trainings are of the same faces.
     """
-    pairs = find_pairs(faces.images, near=kind == "near")
-    in_train = faces.split == "train"
-    dropped = np.zeros(len(faces), dtype=bool)
-    for one, other in (("first", "second"), ("second", "first")):
-        dropped[pairs[one][~in_train[pairs[other]]]] = True
-    return take(faces, ~(dropped & in_train), dropped=f"training_copies_{kind}")
+    copies = find_copies(faces, near=kind == "near")
+    kept = np.ones(len(faces), dtype=bool)
+    kept[_beside(copies, "train", inside=True)["position"]] = False
+    return take(faces, kept, dropped=f"training_copies_{kind}")
 
 
 def take(faces: FaceSet, kept: np.ndarray, *, dropped: str) -> FaceSet:
