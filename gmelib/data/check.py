@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data import fer2013, ferplus, folder, synthetic
-from gmelib.data.faceset import SPLITS, FaceSet, MissingData, training_problems
+from gmelib.data import fer2013, ferplus, folder, rafdb, synthetic
+from gmelib.data.faceset import FaceSet, MissingData, training_problems
 from gmelib.data.registry import load_all
 
-# Faces of each class (order of EXPRESSIONS) in train, validation and test of the complete files.
+HELD_OUT = "train+validation"  # what is published where validation is held out of train here
+# Faces of each class (order of EXPRESSIONS) in every split of the complete files.
 PUBLISHED = {
     "fer2013": {
         "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
@@ -26,8 +27,15 @@ PUBLISHED = {
         "validation": (310, 31, 73, 880, 395, 441, 1242, 24),
         "test": (316, 22, 92, 909, 424, 421, 1166, 26),
     },
+    "rafdb": {
+        HELD_OUT: (705, 717, 281, 4772, 1982, 1290, 2524),
+        "test": (162, 160, 74, 1185, 478, 329, 680),
+    },
 }
-_LOADERS = {"fer2013": fer2013, "ferplus": ferplus, "folder": folder, "synthetic": synthetic}
+_LOADERS = {
+    "fer2013": fer2013, "ferplus": ferplus, "folder": folder, "rafdb": rafdb,
+    "synthetic": synthetic,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,14 +85,14 @@ def _published(dataset: str) -> pd.DataFrame | None:
     if dataset not in PUBLISHED:
         return None
     columns = PUBLISHED[dataset]
-    return pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["train"])]))
+    return pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["test"])]))
 
 
 def _count_table(counts: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     table = counts
     if published is not None:
         both = {"found": counts, "published": published}
-        table = pd.concat(both, axis=1).swaplevel(axis=1)[list(SPLITS)]
+        table = pd.concat(both, axis=1).swaplevel(axis=1)[list(counts)]
     table = table.copy()
     table.loc["all"] = table.sum()
     return table
@@ -122,7 +130,7 @@ def _notes(faces: FaceSet) -> list[str]:
             notes.append(f"{split} faces that equal a train face pixel by pixel: {copies}")
     for reason, number in faces.extras.get("dropped", {}).items():
         notes.append(f"rows dropped, {reason.replace('_', ' ')}: {number}")
-    return notes
+    return notes + faces.extras.get("notes", [])
 
 
 def check_dataset(cfg: Config) -> DataReport:
@@ -140,9 +148,11 @@ def check_dataset(cfg: Config) -> DataReport:
         about["is_missing"] = isinstance(error, MissingData)
         return DataReport(cfg.dataset, pd.DataFrame(), [str(error)], [], **about)
     counts, published = faces.counts(), _published(cfg.dataset)
+    if published is not None and HELD_OUT in published:
+        counts.insert(2, HELD_OUT, counts["train"] + counts["validation"])
     problems = training_problems(faces)
     if published is not None:
-        whole = [s for s in SPLITS if s != "train" or cfg.drop_duplicates == "none"]
+        whole = [s for s in published if "train" not in s or cfg.drop_duplicates == "none"]
         problems += _count_problems(counts, published, whole)
     return DataReport(
         dataset=cfg.dataset,
