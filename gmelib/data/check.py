@@ -12,8 +12,10 @@ import pandas as pd
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import fer2013, ferplus, folder, rafdb, synthetic
 from gmelib.data.faceset import FaceSet, MissingData, training_problems
+from gmelib.data.fer2013_folders import MERGED
 from gmelib.data.registry import load_all
 
+RULES = "faces under every rule of FERPlus labels"
 HELD_OUT = "train+validation"  # what is published where validation is held out of train here
 # Faces of each class (order of EXPRESSIONS) in every split of the complete files.
 PUBLISHED = {
@@ -32,6 +34,11 @@ PUBLISHED = {
         "test": (162, 160, 74, 1185, 478, 329, 680),
     },
 }
+_FER2013 = PUBLISHED["fer2013"]
+PUBLISHED[MERGED] = {
+    HELD_OUT: _FER2013["train"],
+    "test": tuple(map(sum, zip(_FER2013["validation"], _FER2013["test"], strict=True))),
+}
 _LOADERS = {
     "fer2013": fer2013, "ferplus": ferplus, "folder": folder, "rafdb": rafdb,
     "synthetic": synthetic,
@@ -45,7 +52,7 @@ class DataReport:
     counts: classes and "all" in the rows, splits in the columns, beside the published numbers where
     there are any; empty if nothing could be loaded. problems: one sentence each, empty if all is
     well. notes: facts worth knowing that are no problem. layout, source: where the files are
-    expected, and where to ask for them.
+    expected, and where to ask for them. tables: more of them, by their titles.
     """
 
     dataset: str
@@ -57,6 +64,7 @@ class DataReport:
     fingerprint: str = ""
     faces: FaceSet | None = field(default=None, repr=False)
     is_missing: bool = False  # its files are not there at all
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @property
     def usable(self) -> bool:
@@ -74,18 +82,26 @@ class DataReport:
 
     def __str__(self) -> str:
         table = [] if self.counts.empty else [self.counts.to_string()]
-        return "\n".join([*self._lines(), *table])
+        more = [f"{title}:\n{table.to_string()}" for title, table in self.tables.items()]
+        return "\n".join([*self._lines(), *table, *more])
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
-        return f"<ul>{lines}</ul>{'' if self.counts.empty else self.counts.to_html()}"
+        more = "".join(
+            f"<p>{html.escape(title)}</p>{table.to_html()}" for title, table in self.tables.items()
+        )
+        return f"<ul>{lines}</ul>{'' if self.counts.empty else self.counts.to_html()}{more}"
 
 
-def _published(dataset: str) -> pd.DataFrame | None:
-    if dataset not in PUBLISHED:
+def _published(cfg: Config, faces: FaceSet) -> pd.DataFrame | None:
+    """Published numbers of the faces' classes; None where there are none of these labels."""
+    if cfg.dataset == "ferplus" and not ferplus.rule_of(cfg).is_published:
         return None
-    columns = PUBLISHED[dataset]
-    return pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["test"])]))
+    columns = PUBLISHED.get(faces.extras.get("layout", cfg.dataset))
+    if columns is None:
+        return None
+    table = pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["test"])]))
+    return table.loc[list(faces.classes)]
 
 
 def _count_table(counts: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -147,7 +163,7 @@ def check_dataset(cfg: Config) -> DataReport:
     except (InputError, OSError) as error:
         about["is_missing"] = isinstance(error, MissingData)
         return DataReport(cfg.dataset, pd.DataFrame(), [str(error)], [], **about)
-    counts, published = faces.counts(), _published(cfg.dataset)
+    counts, published = faces.counts(), _published(cfg, faces)
     if published is not None and HELD_OUT in published:
         counts.insert(2, HELD_OUT, counts["train"] + counts["validation"])
     problems = training_problems(faces)
@@ -161,5 +177,6 @@ def check_dataset(cfg: Config) -> DataReport:
         notes=_notes(faces),
         fingerprint=faces.fingerprint,
         faces=faces,
+        tables={RULES: ferplus.count_labels(cfg)} if cfg.dataset == "ferplus" else {},
         **about,
     )

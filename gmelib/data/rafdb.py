@@ -14,7 +14,7 @@ import numpy as np
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import rafdb_photographs as photographs
 from gmelib.data.cache import cached_faces, file_stamp
-from gmelib.data.faceset import FaceSet, make_faces, shown
+from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown
 from gmelib.data.folder import Entry, read_face, split_of, stack, visible
 
 SIDE = 100  # px
@@ -160,7 +160,8 @@ def _find(data_root: Path, kind: str) -> tuple[Path, list[Entry]]:
                     "= 'aligned'"
                 )
             return root, [e for split in ("train", "test") for e in _mirrored_split(root, split)]
-    raise InputError(
+    is_there = any(root.is_dir() for root, name in zip(roots, ROOTS, strict=True) if name)
+    raise (InputError if is_there else MissingData)(
         f"{LIST} is missing, and so is {MIRROR}: looked in {', '.join(map(shown, roots))}; "
         f"expected {LAYOUT}; ask for the data at {SOURCE}"
     )
