@@ -1,4 +1,4 @@
-"""RAF-DB: the published layout, Kaggle's mirror, faces from photographs, and every kind of damage."""
+"""RAF-DB: the published layout, Kaggle's mirror, faces from photographs, and their damage."""
 
 import shutil
 
@@ -284,7 +284,7 @@ def annotation(base, kind):
          "test_0001.jpg: neither landmarks nor box.*manual.zip"),
         (lambda b: annotation(b, "manual").write_text("1 2\n3 4\n"),
          "train_00003_manu_attri.txt: expected five lines"),
-        (lambda b: annotation(b, "manual").write_text("x y\n" * 5), "manu_attri.txt: expected five"),
+        (lambda b: annotation(b, "manual").write_text("x y\n" * 5), "_attri.txt: expected five"),
         (lambda b: annotation(b, "manual").write_text("7 7\n" * 5), "manu_attri.txt: .*one point"),
         (lambda b: (annotation(b, "manual").unlink(), annotation(b, "box").write_text("9 9 3 30")),
          "train_00003_boundingbox.txt: box 9, 9, 3, 30 .*no area"),

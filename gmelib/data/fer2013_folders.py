@@ -82,11 +82,14 @@ def load_folders(cfg: Config, found: dict[str, Path]) -> FaceSet:
     """
     entries = list(entries_of(found))
     root = found["train"].parent
-    strange = [entry.path for entry in entries if entry.expression not in CLASSES]
+    strange = [entry.path.parent for entry in entries if entry.expression not in CLASSES]
     if strange or not entries:
-        what = f"{shown(strange[0].parent)}: no class of FER2013" if strange else (
-            f"{shown(root)}: no image in train and test"
+        told = (
+            f"{shown(strange[0])}: no class of FER2013" if strange else f"{shown(root)}: no image"
         )
-        raise InputError(f"{what}; expected train/<class> and test/<class>, of {', '.join(CLASSES)}")
+        raise InputError(
+            f"{told}; expected train/<class>/<image> and test/<class>/<image> of "
+            f"{', '.join(CLASSES)}"
+        )
     key = [cfg.val_fraction, [file_stamp(entry.path) for entry in entries]]
     return cached_faces(cfg.cache_dir, "fer2013", key, lambda: _read(root, entries, cfg))

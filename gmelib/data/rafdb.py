@@ -24,6 +24,7 @@ LABELS = (
 LABEL_OF = {str(number): name for number, name in enumerate(LABELS, start=1)}
 LIST = "EmoLabel/list_patition_label.txt"  # spelt so
 MIRROR = "DATASET"
+SPLITS = ("train", "test")  # published
 ROOTS = ("rafdb", "RAF-DB", "rafdb/basic", "RAF-DB/basic", "")  # under data_root
 LAYOUT = (
     f"data_root/rafdb/{LIST} with Image/aligned (rafdb_faces = original: Image/original and "
@@ -90,7 +91,7 @@ def _published(root: Path, kind: str) -> list[Entry]:
         )
     for name, expression in read_labels(file).items():
         split = name.partition("_")[0]
-        if split not in ("train", "test"):
+        if split not in SPLITS:
             raise InputError(f"{shown(file)}: image {name}: expected train_<...> or test_<...>")
         path = folder / name
         if kind == "aligned":
@@ -145,22 +146,27 @@ def published_name(path: Path) -> str:
     return path.stem.removesuffix("_aligned") + path.suffix
 
 
+def _is_mirror(folder: Path) -> bool:
+    return any((folder / split / label).is_dir() for split in SPLITS for label in LABEL_OF)
+
+
 def _find(data_root: Path, kind: str) -> tuple[Path, list[Entry]]:
     """The first layout under data_root, in its folder; InputError names the places."""
     roots = [data_root / name for name in ROOTS]
     for root in roots:
         if (root / LIST).is_file():
             return root, _published(root, kind)
-    for root in (place for root in roots for place in (root / MIRROR, root)):
-        if any((root / split / label).is_dir() for split in ("train", "test") for label in "1234567"):
-            if kind == "original":
-                raise InputError(
-                    "parameter rafdb_faces = 'original': photographs and annotations are in the "
-                    f"published files only, and {shown(root)} is Kaggle's mirror; set rafdb_faces "
-                    "= 'aligned'"
-                )
-            return root, [e for split in ("train", "test") for e in _mirrored_split(root, split)]
-    is_there = any(root.is_dir() for root, name in zip(roots, ROOTS, strict=True) if name)
+    for folder in (place for root in roots for place in (root / MIRROR, root)):
+        if not _is_mirror(folder):
+            continue
+        if kind == "original":
+            raise InputError(
+                "parameter rafdb_faces = 'original': photographs and annotations are in the "
+                f"published files only, and {shown(folder)} is Kaggle's mirror; set rafdb_faces "
+                "= 'aligned'"
+            )
+        return folder, [entry for split in SPLITS for entry in _mirrored_split(folder, split)]
+    is_there = any((data_root / name).is_dir() for name in ROOTS if name)
     raise (InputError if is_there else MissingData)(
         f"{LIST} is missing, and so is {MIRROR}: looked in {', '.join(map(shown, roots))}; "
         f"expected {LAYOUT}; ask for the data at {SOURCE}"
@@ -187,9 +193,11 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
         name="rafdb",
         images=stack(
             paths,
-            lambda path: photographs.face_in(root, path, size or SIDE)
-            if is_original
-            else _aligned_face(path, size),
+            lambda path: (
+                photographs.face_in(root, path, size or SIDE)
+                if is_original
+                else _aligned_face(path, size)
+            ),
         ),
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),

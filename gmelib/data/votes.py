@@ -68,7 +68,7 @@ def _reason_of(winner: np.ndarray) -> np.ndarray:
 
 
 def decide(votes: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Column of the label (N,) and why a row is dropped (N,), of rule.reasons or "", which keeps it.
+    """Column of the label (N,) and why a row is dropped (N,): one of rule.reasons, or "".
 
     `soft` keeps and labels the faces that `majority` does; only its targets differ. A row whose
     votes are all of OTHER is dropped under every rule.
