@@ -86,7 +86,7 @@ def image(base):
         (lambda p: Image.new("RGB", (48, 48), (9, 0, 0)).save(p), "48 x 48 px, colour; expected"),
         (lambda p: Image.new("L", (48, 40)).save(p), "48 x 40 px; expected a square"),
         (lambda p: p.parent.rename(p.parent.with_name("joyful")), "joyful: unknown class"),
-        (lambda p: p.parent.rename(p.parent.with_name("contempt")), "contempt: no class of FER2013"),
+        (lambda p: p.parent.rename(p.parent.with_name("contempt")), "contempt: no class"),
         (lambda p: [shutil.rmtree(f) for s in ("train", "test") for f in
                     (p.parents[2] / s).iterdir()], "fer2013: no image; expected train/<class>"),
         (lambda p: shutil.rmtree(p.parents[2] / "test"), "fer2013.csv is missing.*train/<class>"),

@@ -1,60 +1,24 @@
-"""RAF-DB: the published layout, Kaggle's mirror, faces from photographs, and their damage."""
+"""RAF-DB: the published layout, Kaggle's mirror, and what can be damaged in them."""
 
 import shutil
 
 import numpy as np
 import pytest
 from made_data import config, same
+from made_rafdb import (
+    ALL,
+    COUNTS,
+    PUBLISHED,
+    face,
+    load,
+    make_mirror,
+    make_published,
+    truncate,
+)
 from PIL import Image
 
 from gmelib.config import EXPRESSIONS, InputError
-from gmelib.data import check_dataset, load_faces, rafdb
-from gmelib.faces import TEMPLATE, crop
-
-PUBLISHED = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-COUNTS = {"train": 4, "test": 2}  # faces of each class
-
-
-def names_and_labels(split):
-    digits = 5 if split == "train" else 4
-    count = 7 * COUNTS[split]
-    return [(f"{split}_{i + 1:0{digits}d}.jpg", i % 7 + 1) for i in range(count)]
-
-
-ALL = names_and_labels("train") + names_and_labels("test")
-
-
-def face(number, side=100):
-    cells = np.random.default_rng(number).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST)
-
-
-def make_published(root, name="rafdb"):
-    base = root / name
-    (base / "EmoLabel").mkdir(parents=True)
-    (base / "Image" / "aligned").mkdir(parents=True)
-    lines = [f"{image} {label}" for image, label in ALL]
-    (base / rafdb.LIST).write_text("\n".join(lines) + "\n")
-    for number, (image, _) in enumerate(ALL):
-        face(number).save(base / "Image" / "aligned" / image.replace(".jpg", "_aligned.jpg"))
-    return base
-
-
-def make_mirror(root, name="rafdb", csv=True):
-    base = root / name
-    for number, (image, label) in enumerate(ALL):
-        place = base / "DATASET" / image.partition("_")[0] / str(label)
-        place.mkdir(parents=True, exist_ok=True)
-        face(number).save(place / image.replace(".jpg", "_aligned.jpg"))
-    for split in COUNTS if csv else ():
-        rows = [f"{i.replace('.jpg', '_aligned.jpg')},{n}" for i, n in names_and_labels(split)]
-        (base / f"{split}_labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
-    return base
-
-
-def load(root, **values):
-    return load_faces(config(root, "rafdb", **({"val_fraction": 0.25} | values)))
-
+from gmelib.data import check_dataset, rafdb
 
 # The layouts
 
@@ -128,10 +92,6 @@ def aligned(base, name="train_00003"):
     return base / "Image" / "aligned" / f"{name}_aligned.jpg"
 
 
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-200])
-
-
 def rewrite(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
@@ -142,24 +102,33 @@ def rewrite(path, old, new):
         (lambda b: (b / rafdb.LIST).unlink(), "list_patition_label.txt is missing.*whdeng.cn"),
         (lambda b: shutil.rmtree(b / "Image"), "aligned: no such folder.*unzip Image/aligned.zip"),
         (lambda b: aligned(b).unlink(), "1 of the 42 images .*train_00003_aligned.jpg.*unzip"),
-        (lambda b: face(0).save(b / "Image/aligned/train_00099_aligned.jpg"),
-         "no label for 1 files.*train_00099_aligned.jpg"),
+        (
+            lambda b: face(0).save(b / "Image/aligned/train_00099_aligned.jpg"),
+            "no label for 1 files.*train_00099_aligned.jpg",
+        ),
         (lambda b: truncate(aligned(b)), "train_00003_aligned.jpg: not a readable image"),
         (lambda b: face(0, 96).save(aligned(b)), "train_00003.*96 px; expected 100 x 100"),
         (lambda b: face(0).resize((100, 90)).save(aligned(b)), "100 x 90 px; expected a square"),
         (lambda b: face(0).convert("CMYK").save(aligned(b)), "mode CMYK"),
-        (lambda b: rewrite(b / rafdb.LIST, "train_00003.jpg 3", "train_00003.jpg 8"),
-         "line 3: unknown label '8'; expected .* 1-7"),
-        (lambda b: rewrite(b / rafdb.LIST, "train_00003.jpg 3", "train_00003.jpg"),
-         "line 3: no label in 'train_00003.jpg'"),
-        (lambda b: rewrite(b / rafdb.LIST, "train_00004", "train_00003"),
-         "line 4: train_00003.jpg stands in line 3 already"),
-        (lambda b: rewrite(b / rafdb.LIST, "train_00003", "valid_00003"),
-         "valid_00003.jpg: expected train_<...> or test_<...>"),
-        (lambda b: (b / rafdb.LIST).write_bytes("trän_00001.jpg 5".encode("latin-1")),
-         "not UTF-8"),
+        (
+            lambda b: rewrite(b / rafdb.LIST, "train_00003.jpg 3", "train_00003.jpg 8"),
+            "line 3: unknown label '8'; expected .* 1-7",
+        ),
+        (
+            lambda b: rewrite(b / rafdb.LIST, "train_00003.jpg 3", "train_00003.jpg"),
+            "line 3: no label in 'train_00003.jpg'",
+        ),
+        (
+            lambda b: rewrite(b / rafdb.LIST, "train_00004", "train_00003"),
+            "line 4: train_00003.jpg stands in line 3 already",
+        ),
+        (
+            lambda b: rewrite(b / rafdb.LIST, "train_00003", "valid_00003"),
+            "valid_00003.jpg: expected train_<...> or test_<...>",
+        ),
+        (lambda b: (b / rafdb.LIST).write_bytes("trän_00001.jpg 5".encode("latin-1")), "not UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_published_layout_names_what_is_wrong(tmp_path, change, message):
     change(make_published(tmp_path))
     with pytest.raises(InputError, match=message) as error:
@@ -175,21 +144,31 @@ def mirrored(base, name, label=3, split="train"):
     "change, message",
     [
         (lambda b: shutil.rmtree(b / "DATASET/test"), "DATASET: no folder test"),
-        (lambda b: mirrored(b, "train_00003").rename(mirrored(b, "train_00003", 4)),
-         "train_labels.csv: disgust for train_00003_aligned.jpg, but .*4, happiness .1 such"),
-        (lambda b: shutil.copy(mirrored(b, "train_00003"), mirrored(b, "train_00003", 4)),
-         "train_00003_aligned.jpg: lies in 3, too"),
+        (
+            lambda b: mirrored(b, "train_00003").rename(mirrored(b, "train_00003", 4)),
+            "train_labels.csv: disgust for train_00003_aligned.jpg, but .*4, happiness .1 such",
+        ),
+        (
+            lambda b: shutil.copy(mirrored(b, "train_00003"), mirrored(b, "train_00003", 4)),
+            "train_00003_aligned.jpg: lies in 3, too",
+        ),
         (lambda b: mirrored(b, "train_00003").unlink(), "1 of the 28 images of .*train_labels.csv"),
-        (lambda b: face(0).save(mirrored(b, "test_0099", 1, "test")),
-         "test_labels.csv: no label for 1 files.*test_0099_aligned.jpg"),
-        (lambda b: rewrite(b / "train_labels.csv", "image,label", "name;class"),
-         "train_labels.csv: no header image,label"),
-        (lambda b: rewrite(b / "train_labels.csv", "00003_aligned.jpg,3", "00003_aligned.jpg,0"),
-         "train_labels.csv, line 4: unknown label '0'"),
+        (
+            lambda b: face(0).save(mirrored(b, "test_0099", 1, "test")),
+            "test_labels.csv: no label for 1 files.*test_0099_aligned.jpg",
+        ),
+        (
+            lambda b: rewrite(b / "train_labels.csv", "image,label", "name;class"),
+            "train_labels.csv: no header image,label",
+        ),
+        (
+            lambda b: rewrite(b / "train_labels.csv", "00003_aligned.jpg,3", "00003_aligned.jpg,0"),
+            "train_labels.csv, line 4: unknown label '0'",
+        ),
         (lambda b: (b / "DATASET/train/happy").mkdir(), "happy: unknown class; expected 1-7"),
         (lambda b: truncate(mirrored(b, "train_00003")), "train_00003.*not a readable image"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_mirror_names_what_is_wrong(tmp_path, change, message):
     change(make_mirror(tmp_path))
     with pytest.raises(InputError, match=message):
@@ -202,109 +181,6 @@ def test_names_that_are_not_ascii(tmp_path):
     rewrite(base / rafdb.LIST, "train_00003", "train_Šárka é")
     faces = load(tmp_path)
     assert "train_Šárka é.jpg" in faces.ids and len(faces) == 42
-
-
-# Photographs
-
-WIDTH, HEIGHT = 240, 200
-COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (20, 250, 250)]
-
-
-def landmarks_of(number):
-    """The template, turned and scaled, somewhere in the photograph."""
-    angle, scale = (number % 9 - 4) / 5, 0.9 + number % 3 / 10
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return (TEMPLATE - 56) @ turn * scale + [110 + number % 7, 95]
-
-
-def photograph(points):
-    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    pixels = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    for point, colour in zip(points, COLOURS, strict=True):
-        pixels[np.hypot(x - point[0], y - point[1]) < 6] = colour
-    return Image.fromarray(pixels)
-
-
-def make_photographs(root):
-    base = make_published(root)
-    for folder in ("Image/original", "Annotation/manual", "Annotation/boundingbox"):
-        (base / folder).mkdir(parents=True)
-    for number, (image, _) in enumerate(ALL):
-        stem, points = image.removesuffix(".jpg"), landmarks_of(number)
-        photograph(points).save(base / "Image" / "original" / image, quality=95, subsampling=0)
-        lines = [f"{x:.4f}\t{y:.4f}" for x, y in points] + ["1", "0", "2"]
-        (base / f"Annotation/manual/{stem}_manu_attri.txt").write_text("\n".join(lines))
-        box = [*points.min(0), *points.max(0)]
-        text = " ".join(f"{value:.3f}" for value in box)
-        (base / f"Annotation/boundingbox/{stem}_boundingbox.txt").write_text(text + " \n")
-    return base
-
-
-def test_photographs_are_aligned_by_their_landmarks(tmp_path):
-    make_photographs(tmp_path)
-    faces = load(tmp_path, rafdb_faces="original")
-    assert faces.images.shape == (42, 3, 100, 100) and faces.extras["notes"] == []
-    columns, rows = np.floor(TEMPLATE * (100 / 112)).astype(int).T
-    found = faces.images[:, :, rows, columns].permute(0, 2, 1).numpy().astype(int)
-    assert abs(found - np.array(COLOURS)).max() < 40
-    assert load(tmp_path, rafdb_faces="original", face_size=64).images.shape[-1] == 64
-    assert load(tmp_path).fingerprint != faces.fingerprint
-
-
-def test_landmarks_in_the_order_of_the_face_s_own_left_and_right_give_the_same_face(tmp_path):
-    base = make_photographs(tmp_path)
-    first = load(tmp_path, rafdb_faces="original")
-    for file in (base / "Annotation" / "manual").iterdir():
-        lines = file.read_text().split("\n")
-        file.write_text("\n".join([lines[i] for i in (1, 0, 2, 4, 3, 5, 6, 7)]))
-    assert same(load(tmp_path, rafdb_faces="original"), first)
-
-
-def test_a_photograph_without_landmarks_is_cropped_by_its_box(tmp_path):
-    base = make_photographs(tmp_path)
-    (base / "Annotation/manual/test_0001_manu_attri.txt").unlink()
-    cfg = config(tmp_path, "rafdb", rafdb_faces="original", val_fraction=0.25)
-    report = check_dataset(cfg)
-    assert "faces cropped by their boxes, for want of landmarks: 1" in report.notes
-    box = (base / "Annotation/boundingbox/test_0001_boundingbox.txt").read_text().split()
-    image = np.asarray(Image.open(base / "Image/original/test_0001.jpg"))
-    expected = crop(image, tuple(map(float, box)), 100)
-    assert np.array_equal(report.faces.images[0].permute(1, 2, 0).numpy(), expected)
-
-
-def annotation(base, kind):
-    folder, ending = {"manual": ("manual", "manu_attri"), "box": ("boundingbox",) * 2}[kind]
-    return base / "Annotation" / folder / f"train_00003_{ending}.txt"
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda b: shutil.rmtree(b / "Annotation"),
-         "test_0001.jpg: neither landmarks nor box.*manual.zip"),
-        (lambda b: annotation(b, "manual").write_text("1 2\n3 4\n"),
-         "train_00003_manu_attri.txt: expected five lines"),
-        (lambda b: annotation(b, "manual").write_text("x y\n" * 5), "_attri.txt: expected five"),
-        (lambda b: annotation(b, "manual").write_text("7 7\n" * 5), "manu_attri.txt: .*one point"),
-        (lambda b: (annotation(b, "manual").unlink(), annotation(b, "box").write_text("9 9 3 30")),
-         "train_00003_boundingbox.txt: box 9, 9, 3, 30 .*no area"),
-        (lambda b: (annotation(b, "manual").unlink(), annotation(b, "box").write_text("9 9 nan 3")),
-         "train_00003_boundingbox.txt: expected left, top"),
-        (lambda b: shutil.rmtree(b / "Image/original"), "unzip Image/original.zip"),
-        (lambda b: truncate(b / "Image/original/train_00003.jpg"), "train_00003.*not a readable"),
-    ],
-)  # fmt: skip
-def test_damaged_annotations_are_named(tmp_path, change, message):
-    change(make_photographs(tmp_path))
-    with pytest.raises(InputError, match=message) as error:
-        load(tmp_path, rafdb_faces="original")
-    assert "\n" not in str(error.value)
-
-
-def test_the_mirror_has_no_photographs(tmp_path):
-    make_mirror(tmp_path)
-    with pytest.raises(InputError, match="rafdb_faces = 'original'.*mirror.*set rafdb_faces"):
-        load(tmp_path, rafdb_faces="original")
 
 
 # The check

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from made_data import config, csv_lines, write
+from made_data import csv_lines, write
 from test_ferplus import votes_for_all_classes, write_votes
 from test_methods_learn import SMALL
 from torch.nn import functional as F
