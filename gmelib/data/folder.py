@@ -135,7 +135,9 @@ def stack(paths: list[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
     another size than the first.
     """
     images, is_grey = np.empty(0), True
-    for number, path in enumerate(tqdm(paths, desc="reading faces", unit="face", delay=2)):
+    for number, path in enumerate(
+        tqdm(paths, desc="reading faces", unit="face", delay=2, mininterval=1)
+    ):
         face = read(path)
         if number == 0:
             images = np.empty((len(paths), 3, *face.shape[:2]), dtype=np.uint8)
