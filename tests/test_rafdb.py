@@ -1,6 +1,7 @@
 """RAF-DB: the published layout, Kaggle's mirror, and what can be damaged in them."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,13 @@ def rewrite(path, old, new):
         (
             lambda b: rewrite(b / rafdb.LIST, "train_00003", "valid_00003"),
             "valid_00003.jpg: expected train_<...> or test_<...>",
+        ),
+        (
+            lambda b: [
+                (b / rafdb.LIST).write_text("\n"),
+                *map(Path.unlink, aligned(b).parent.iterdir()),
+            ],
+            "rafdb: no image in the lists",
         ),
         (lambda b: (b / rafdb.LIST).write_bytes("trän_00001.jpg 5".encode("latin-1")), "not UTF-8"),
     ],

@@ -49,7 +49,9 @@ def make_photographs(root):
 def test_photographs_are_aligned_by_their_landmarks(tmp_path):
     make_photographs(tmp_path)
     faces = load(tmp_path, rafdb_faces="original")
-    assert faces.images.shape == (42, 3, 100, 100) and faces.extras["notes"] == []
+    assert faces.images.shape == (42, 3, 100, 100) and faces.extras["notes"] == [
+        "layout: published"
+    ]
     columns, rows = np.floor(TEMPLATE * (100 / 112)).astype(int).T
     found = faces.images[:, :, rows, columns].permute(0, 2, 1).numpy().astype(int)
     assert abs(found - np.array(COLOURS)).max() < 40

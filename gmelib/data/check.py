@@ -177,6 +177,6 @@ def check_dataset(cfg: Config) -> DataReport:
         notes=_notes(faces),
         fingerprint=faces.fingerprint,
         faces=faces,
-        tables={RULES: ferplus.count_labels(cfg)} if cfg.dataset == "ferplus" else {},
+        tables={RULES: ferplus.count_labels(cfg).T} if cfg.dataset == "ferplus" else {},
         **about,
     )

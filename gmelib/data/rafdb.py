@@ -43,17 +43,15 @@ def read_labels(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)}: not UTF-8 text; download the file again") from None
-    separator, first = (",", 2) if path.suffix == ".csv" else (None, 1)
-    if separator and [c.strip(' "').lower() for c in "".join(lines[:1]).split(",")] != [
-        "image", "label",
-    ]:  # fmt: skip
+    is_csv = path.suffix == ".csv"
+    if is_csv and "".join(lines[:1]).replace('"', "").replace(" ", "").lower() != "image,label":
         raise InputError(f"{shown(path)}: no header image,label; download the file again")
     labels, seen = {}, {}
-    for number, line in enumerate(lines[first - 1 :], start=first):
-        if not line.strip():
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (is_csv and number == 1):
             continue
         where = f"{shown(path)}, line {number}"
-        name, *rest = (part.strip(' "') for part in line.strip().rsplit(separator, 1))
+        name, *rest = (part.strip(' "') for part in line.strip().rsplit("," if is_csv else None, 1))
         if not rest or rest[0] not in LABEL_OF:
             told = f"unknown label {rest[0]!r}" if rest else f"no label in {line.strip()[:60]!r}"
             raise InputError(f"{where}: {told}; expected an image name and 1-7")
@@ -185,20 +183,16 @@ def _aligned_face(path: Path, face_size: int) -> np.ndarray:
 
 def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
     paths, size = [entry.path for entry in entries], cfg.face_size
-    is_original, notes = cfg.rafdb_faces == "original", []
-    if is_original:
+    notes = [f"layout: {'published' if (root / LIST).is_file() else 'Kaggle mirror'}"]
+    if cfg.rafdb_faces == "original":
+        images = stack(paths, lambda path: photographs.face_in(root, path, size or SIDE))
         boxed = sum(not photographs.landmarks_file(root, path).is_file() for path in paths)
-        notes = [f"faces cropped by their boxes, for want of landmarks: {boxed}"] if boxed else []
+        notes += [f"faces cropped by their boxes, for want of landmarks: {boxed}"] * (boxed > 0)
+    else:
+        images = stack(paths, lambda path: _aligned_face(path, size))
     return make_faces(
         name="rafdb",
-        images=stack(
-            paths,
-            lambda path: (
-                photographs.face_in(root, path, size or SIDE)
-                if is_original
-                else _aligned_face(path, size)
-            ),
-        ),
+        images=images,
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
         ids=np.array([published_name(path) for path in paths]),
@@ -215,6 +209,8 @@ def load_rafdb(cfg: Config) -> FaceSet:
     naming the file that is missing, damaged, without its label, or contradicts another.
     """
     root, entries = _find(cfg.path("data_root"), cfg.rafdb_faces)
+    if not entries:
+        raise InputError(f"{shown(root)}: no image in the lists or folders; expected {LAYOUT}")
     entries.sort(key=lambda entry: published_name(entry.path))
     files = [entry.path for entry in entries]
     if cfg.rafdb_faces == "original":
