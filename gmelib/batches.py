@@ -40,6 +40,21 @@ class Batch(NamedTuple):
     labels: Tensor  # (n,) class indices
     high: Tensor  # (n,) bool
     labelled: Tensor  # (n,) bool
+    targets: Tensor | None = None  # (n, classes) distributions, where the faces have them
+
+    @property
+    def expected(self) -> Tensor:
+        """What a cross-entropy compares the prediction with: the targets, or else the labels."""
+        return self.labels if self.targets is None else self.targets
+
+
+def make_batch(faces: FaceSet, step: Step, device: torch.device) -> Batch:
+    """The faces of a step, augmented, on the device."""
+    images = augment(faces.images[step.index], step.flips, step.shifts)
+    told = [images, faces.labels[step.index], step.high, step.labelled]
+    if "targets" in faces.extras:
+        told.append(torch.from_numpy(faces.extras["targets"])[step.index])
+    return Batch(*(t.to(device) for t in told))
 
 
 def make_view(cfg: Config, stage: str) -> View:

@@ -20,7 +20,7 @@ from gmelib.methods import build_model, passes_of
 from gmelib.record import read_facts, record_paths
 
 # Training faces before a run has counted them
-TRAIN_FACES = {"fer2013": 28_709, "ferplus": 26_940}
+TRAIN_FACES = {"fer2013": 28_709, "ferplus": 26_940, "rafdb": 11_045}
 
 
 def estimated_hours(run_cfg: Config, stage: str) -> float | None:

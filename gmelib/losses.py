@@ -98,7 +98,7 @@ def distillation_loss(
     """L = L_ce + lambda L_kd (eqs 12-13), or L_ce alone without a teacher.
 
     Args:
-        labels: (N,) class indices.
+        labels: (N,) class indices, or (N, classes) distributions.
         kd: what is distilled: attention maps (eqs 9-11), or logits (Hinton).
         kd_weight: lambda of eq. 13, or of the logits' term.
         kd_temperature: of the logits' term.

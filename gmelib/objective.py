@@ -87,7 +87,7 @@ class Objective:
                 guide = self.teacher(batch.images)
         named = distillation_loss(
             student=output,
-            labels=batch.labels,
+            labels=batch.expected,
             teacher=guide,
             kd=cfg.kd,
             kd_weight=cfg.kd_weight,

@@ -24,10 +24,10 @@ from gmelib.batches import (
     Batch,
     Plan,
     Step,
-    augment,
     channels_last,
     epoch_seed,
     epoch_steps,
+    make_batch,
     make_view,
     predict_logits,
     presentations,
@@ -171,9 +171,7 @@ class Trainer:
 
     def batch(self, step: Step) -> Batch:
         """The faces of a step, augmented, on the device."""
-        images = augment(self.faces.images[step.index], step.flips, step.shifts)
-        told = (images, self.faces.labels[step.index], step.high, step.labelled)
-        return Batch(*(t.to(self.device) for t in told))
+        return make_batch(self.faces, step, self.device)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Forward, backward and update; returns the loss and its named terms."""

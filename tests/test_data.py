@@ -99,7 +99,7 @@ def test_duplicates_are_the_held_out_faces_that_equal_a_train_face():
     assert 0 < sum(expected) < (split != "train").sum()
 
 
-def test_fingerprint_sees_every_pixel_label_split_and_class():
+def test_fingerprint_sees_every_pixel_label_split_class_and_target():
     base = dict(images=PIXELS[:, None], labels=np.arange(28) % 7, split=np.array(USAGE))
     pixels, labels, split = PIXELS[:, None].copy(), base["labels"].copy(), base["split"].copy()
     pixels[20, 0, 47, 47] ^= 1
@@ -109,6 +109,9 @@ def test_fingerprint_sees_every_pixel_label_split_and_class():
     marks = [fingerprint(**(base | change), classes=EXPRESSIONS[:7]) for change in changed]
     marks.append(fingerprint(**base, classes=EXPRESSIONS))
     marks.append(fingerprint(**base | {"images": PIXELS.reshape(28, 1, 32, 72)}, classes=("a",)))
+    targets = np.eye(7, dtype=np.float32)[base["labels"]]
+    for shares in (targets, targets[::-1]):
+        marks.append(fingerprint(**base, classes=EXPRESSIONS[:7], targets=shares))
     assert len(set(marks)) == len(marks)
     assert fingerprint(**base, classes=EXPRESSIONS[:7]) == marks[0]
 

@@ -6,7 +6,7 @@ from made_data import PIXELS, USAGE, config, csv_lines, same, write
 
 from gmelib.config import EXPRESSIONS, InputError
 from gmelib.data import load_faces
-from gmelib.data.ferplus import EMOTIONS, OTHER, majority
+from gmelib.data.votes import EMOTIONS, OTHER, majority
 
 
 def write_votes(root, votes, usage=USAGE):

@@ -10,11 +10,14 @@ from typing import Any
 import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data import fer2013, ferplus, folder, synthetic
-from gmelib.data.faceset import SPLITS, FaceSet, MissingData, training_problems
+from gmelib.data import fer2013, ferplus, folder, rafdb, synthetic
+from gmelib.data.faceset import FaceSet, MissingData, training_problems
+from gmelib.data.fer2013_folders import MERGED
 from gmelib.data.registry import load_all
 
-# Faces of each class (order of EXPRESSIONS) in train, validation and test of the complete files.
+RULES = "faces under every rule of FERPlus labels"
+HELD_OUT = "train+validation"  # what is published where validation is held out of train here
+# Faces of each class (order of EXPRESSIONS) in every split of the complete files.
 PUBLISHED = {
     "fer2013": {
         "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
@@ -26,8 +29,20 @@ PUBLISHED = {
         "validation": (310, 31, 73, 880, 395, 441, 1242, 24),
         "test": (316, 22, 92, 909, 424, 421, 1166, 26),
     },
+    "rafdb": {
+        HELD_OUT: (705, 717, 281, 4772, 1982, 1290, 2524),
+        "test": (162, 160, 74, 1185, 478, 329, 680),
+    },
 }
-_LOADERS = {"fer2013": fer2013, "ferplus": ferplus, "folder": folder, "synthetic": synthetic}
+_FER2013 = PUBLISHED["fer2013"]
+PUBLISHED[MERGED] = {
+    HELD_OUT: _FER2013["train"],
+    "test": tuple(map(sum, zip(_FER2013["validation"], _FER2013["test"], strict=True))),
+}
+_LOADERS = {
+    "fer2013": fer2013, "ferplus": ferplus, "folder": folder, "rafdb": rafdb,
+    "synthetic": synthetic,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class DataReport:
     counts: classes and "all" in the rows, splits in the columns, beside the published numbers where
     there are any; empty if nothing could be loaded. problems: one sentence each, empty if all is
     well. notes: facts worth knowing that are no problem. layout, source: where the files are
-    expected, and where to ask for them.
+    expected, and where to ask for them. tables: more of them, by their titles.
     """
 
     dataset: str
@@ -49,6 +64,7 @@ class DataReport:
     fingerprint: str = ""
     faces: FaceSet | None = field(default=None, repr=False)
     is_missing: bool = False  # its files are not there at all
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @property
     def usable(self) -> bool:
@@ -66,25 +82,33 @@ class DataReport:
 
     def __str__(self) -> str:
         table = [] if self.counts.empty else [self.counts.to_string()]
-        return "\n".join([*self._lines(), *table])
+        more = [f"{title}:\n{table.to_string()}" for title, table in self.tables.items()]
+        return "\n".join([*self._lines(), *table, *more])
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
-        return f"<ul>{lines}</ul>{'' if self.counts.empty else self.counts.to_html()}"
+        more = "".join(
+            f"<p>{html.escape(title)}</p>{table.to_html()}" for title, table in self.tables.items()
+        )
+        return f"<ul>{lines}</ul>{'' if self.counts.empty else self.counts.to_html()}{more}"
 
 
-def _published(dataset: str) -> pd.DataFrame | None:
-    if dataset not in PUBLISHED:
+def _published(cfg: Config, faces: FaceSet) -> pd.DataFrame | None:
+    """Published numbers of the faces' classes; None where there are none of these labels."""
+    if cfg.dataset == "ferplus" and not ferplus.rule_of(cfg).is_published:
         return None
-    columns = PUBLISHED[dataset]
-    return pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["train"])]))
+    columns = PUBLISHED.get(faces.extras.get("layout", cfg.dataset))
+    if columns is None:
+        return None
+    table = pd.DataFrame(columns, index=list(EXPRESSIONS[: len(columns["test"])]))
+    return table.loc[list(faces.classes)]
 
 
 def _count_table(counts: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     table = counts
     if published is not None:
         both = {"found": counts, "published": published}
-        table = pd.concat(both, axis=1).swaplevel(axis=1)[list(SPLITS)]
+        table = pd.concat(both, axis=1).swaplevel(axis=1)[list(counts)]
     table = table.copy()
     table.loc["all"] = table.sum()
     return table
@@ -122,7 +146,7 @@ def _notes(faces: FaceSet) -> list[str]:
             notes.append(f"{split} faces that equal a train face pixel by pixel: {copies}")
     for reason, number in faces.extras.get("dropped", {}).items():
         notes.append(f"rows dropped, {reason.replace('_', ' ')}: {number}")
-    return notes
+    return notes + faces.extras.get("notes", [])
 
 
 def check_dataset(cfg: Config) -> DataReport:
@@ -139,10 +163,12 @@ def check_dataset(cfg: Config) -> DataReport:
     except (InputError, OSError) as error:
         about["is_missing"] = isinstance(error, MissingData)
         return DataReport(cfg.dataset, pd.DataFrame(), [str(error)], [], **about)
-    counts, published = faces.counts(), _published(cfg.dataset)
+    counts, published = faces.counts(), _published(cfg, faces)
+    if published is not None and HELD_OUT in published:
+        counts.insert(2, HELD_OUT, counts["train"] + counts["validation"])
     problems = training_problems(faces)
     if published is not None:
-        whole = [s for s in SPLITS if s != "train" or cfg.drop_duplicates == "none"]
+        whole = [s for s in published if "train" not in s or cfg.drop_duplicates == "none"]
         problems += _count_problems(counts, published, whole)
     return DataReport(
         dataset=cfg.dataset,
@@ -151,5 +177,6 @@ def check_dataset(cfg: Config) -> DataReport:
         notes=_notes(faces),
         fingerprint=faces.fingerprint,
         faces=faces,
+        tables={RULES: ferplus.count_labels(cfg).T} if cfg.dataset == "ferplus" else {},
         **about,
     )

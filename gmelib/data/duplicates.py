@@ -210,7 +210,7 @@ def take(faces: FaceSet, kept: np.ndarray, *, dropped: str) -> FaceSet:
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels),
         split=split,
-        fingerprint=fingerprint(images, labels, split, faces.classes),
+        fingerprint=fingerprint(images, labels, split, faces.classes, extras.get("targets")),
         ids=faces.ids[kept],
         duplicate=find_duplicates(images, split),
         extras=extras,

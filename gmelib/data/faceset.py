@@ -56,8 +56,10 @@ class FaceSet:
     labels: (N,) int64, index into `classes`; classes: in the order of EXPRESSIONS.
     split: (N,) str, one of SPLITS; ids: (N,) row of the published csv (int) or relative path.
     duplicate: (N,) bool, a validation or test face whose exact pixels also stand in train.
-    fingerprint: hexadecimal SHA-256 of pixels, labels, splits and classes.
-    extras: what only some sets have ("action_units": (N, A) float32; "dropped": counts).
+    fingerprint: hexadecimal SHA-256 of pixels, labels, splits, classes and targets.
+    extras: what only some sets have. "targets": (N, classes) float32, distributions that training
+    aims at in place of labels; "action_units": (N, A) float32; "dropped": counts; "notes":
+    sentences for the check; "layout": key of the published counts, where it is not the name.
     """
 
     images: Tensor
@@ -103,13 +105,19 @@ def find_duplicates(images: np.ndarray, split: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(
-    images: np.ndarray, labels: np.ndarray, split: np.ndarray, classes: tuple[str, ...]
+    images: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    classes: tuple[str, ...],
+    targets: np.ndarray | None = None,
 ) -> str:
-    """SHA-256 of everything that decides what is learnt: shape, pixels, labels, splits, classes."""
+    """SHA-256 of what decides what is learnt: shape, pixels, labels, splits, classes, targets."""
     digest = hashlib.sha256(repr((images.shape, classes)).encode())
     digest.update(np.ascontiguousarray(images))
     digest.update(np.ascontiguousarray(labels, dtype="<i8"))
     digest.update("\n".join(split.tolist()).encode())
+    if targets is not None:
+        digest.update(np.ascontiguousarray(targets, dtype="<f4"))
     return digest.hexdigest()
 
 
@@ -131,17 +139,17 @@ def make_faces(
     classes = tuple(e for e in EXPRESSIONS if e in (occurring if classes is None else classes))
     index = {expression: label for label, expression in enumerate(classes)}
     labels = np.array([index[e] for e in expressions.tolist()], dtype=np.int64)
-    images = np.ascontiguousarray(images)
+    images, extras = np.ascontiguousarray(images), extras or {}
     return FaceSet(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels),
         split=split,
         classes=classes,
         name=name,
-        fingerprint=fingerprint(images, labels, split, classes),
+        fingerprint=fingerprint(images, labels, split, classes, extras.get("targets")),
         ids=ids,
         duplicate=find_duplicates(images, split),
-        extras=extras or {},
+        extras=extras,
     )
 
 

@@ -1,127 +1,65 @@
-"""FER2013 (Goodfellow et al., arXiv:1307.0414): 35,887 grey faces of 48 x 48 px in one csv file.
+"""FER2013 (Goodfellow et al., arXiv:1307.0414): 35,887 grey faces of 48 x 48 px.
 
-Both published layouts are read: fer2013.csv (emotion,pixels,Usage) and icml_face_data.csv (emotion,
-Usage, pixels). Training, PublicTest and PrivateTest are train, validation and test.
+Read from one csv file (fer2013.csv or icml_face_data.csv), else from Kaggle's image folders.
+Training, PublicTest and PrivateTest are train, validation and test.
 """
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from gmelib.config import EXPRESSIONS, Config, InputError
+from gmelib.config import Config, InputError
+from gmelib.data import fer2013_folders as folders
 from gmelib.data.cache import cached_faces, file_stamp
-from gmelib.data.faceset import FaceSet, MissingData, expression_named, make_faces, shown
+from gmelib.data.faceset import FaceSet, MissingData, shown
+from gmelib.data.fer2013_csv import read_csv
 
-SIDE = 48  # px
-LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # published 0-6
-USAGE = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 FILES = ("fer2013.csv", "icml_face_data.csv")
-LAYOUT = "data_root/fer2013/fer2013.csv (columns emotion,pixels,Usage) or icml_face_data.csv"
+UNLABELLED = "test.csv"  # beside train.csv: what torchvision reads, too
+LAYOUT = (
+    "data_root/fer2013/fer2013.csv (columns emotion,pixels,Usage) or icml_face_data.csv, or the "
+    "image folders train/<class> and test/<class>"
+)
 SOURCE = (
     "the Kaggle competition challenges-in-representation-learning-facial-expression-"
     "recognition-challenge"
 )
 
 
-class Row(NamedTuple):
-    """One line of the csv, checked."""
-
-    label: int  # as published, 0-6
-    usage: str  # as published
-    pixels: np.ndarray  # (SIDE * SIDE,) uint8
+def _places(names: tuple[str, ...], data_root: Path) -> list[Path]:
+    return [folder / name for folder in (data_root / "fer2013", data_root) for name in names]
 
 
-def find_file(names: tuple[str, ...], data_root: Path, layout: str, source: str) -> Path:
-    """The first of data_root/fer2013/<name> and data_root/<name>; InputError names all of them."""
-    places = [folder / name for folder in (data_root / "fer2013", data_root) for name in names]
-    for place in places:
-        if place.is_file():
-            return place
-    raise MissingData(
-        f"{names[0]} is missing: looked for {', '.join(map(shown, places))}; expected {layout}; "
-        f"ask for the data at {source}"
-    )
+def first_of(names: tuple[str, ...], data_root: Path) -> Path | None:
+    """The first file of data_root/fer2013/<name> and data_root/<name>; None if there is none."""
+    return next(filter(Path.is_file, _places(names, data_root)), None)
 
 
-def _columns(header: str, file: str) -> tuple[int, int, int]:
-    """Positions of emotion, Usage and pixels in the header line."""
-    names = [name.strip().strip('"').lower() for name in header.split(",")]
-    missing = [name for name in ("emotion", "Usage", "pixels") if name.lower() not in names]
-    if missing:
-        raise InputError(
-            f"{file}: no column {', '.join(missing)} in the header {header.strip()[:80]!r}; "
-            "expected emotion,pixels,Usage; download the file again"
-        )
-    return names.index("emotion"), names.index("usage"), names.index("pixels")
-
-
-def _parse_pixels(text: str, where: str) -> np.ndarray:
-    expected = f"expected {SIDE * SIDE} values 0-255 separated by spaces"
-    try:
-        # fromstring reads 82 million numbers in seconds; what it cannot read ends the array.
-        values = np.fromstring(text, dtype=np.int32, sep=" ")
-    except (ValueError, DeprecationWarning):
-        raise InputError(f"{where}: pixels are not numbers; {expected}") from None
-    if values.size != SIDE * SIDE:
-        raise InputError(
-            f"{where}: {values.size} pixels; {expected}; the file is incomplete or damaged: "
-            "download it again"
-        )
-    if (values >> 8).any():
-        raise InputError(f"{where}: a pixel of {values.min()} or {values.max()}; {expected}")
-    return values.astype(np.uint8)
-
-
-def _parse_row(line: str, columns: tuple[int, int, int], where: str) -> Row:
-    fields = line.replace('"', "").split(",")
-    if len(fields) <= max(columns):
-        raise InputError(
-            f"{where}: {len(fields)} columns; expected emotion, pixels and Usage, with "
-            f"{SIDE * SIDE} values 0-255 in pixels; the file is incomplete: download it again"
-        )
-    emotion, usage, pixels = (fields[column].strip() for column in columns)
-    if emotion not in "0123456" or len(emotion) != 1:
-        raise InputError(f"{where}: unknown emotion {emotion!r}; expected 0-6")
-    if usage not in USAGE:
-        raise InputError(f"{where}: unknown Usage {usage!r}; expected one of {', '.join(USAGE)}")
-    return Row(int(emotion), usage, _parse_pixels(pixels, where))
-
-
-def read_csv(path: Path) -> FaceSet:
-    """Parse the csv: images (N, 1, 48, 48), ids = row in the file, 0-based, header excluded.
-
-    Raises InputError naming the file and the data row (counted from 1, header excluded) for a
-    missing column, an unknown label or Usage, or a row that has not 2,304 values 0-255.
-    """
-    file, rows = shown(path), []
-    with (
-        warnings.catch_warnings(),
-        open(path, encoding="utf-8-sig", errors="replace") as lines,
-    ):
-        warnings.filterwarnings("error", message="string or file could not be read")
-        columns = _columns(next(lines, ""), file)
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                where = f"{file}, row {number} (the first after the header is row 1)"
-                rows.append(_parse_row(line, columns, where))
-    if not rows:
-        raise InputError(f"{file}: no row after the header; download the file again")
-    names = np.array([expression_named(label) for label in LABELS])
-    return make_faces(
-        name="fer2013",
-        images=np.stack([row.pixels for row in rows]).reshape(-1, 1, SIDE, SIDE),
-        expressions=names[[row.label for row in rows]],
-        split=np.array([USAGE[row.usage] for row in rows]),
-        ids=np.arange(len(rows)),
-        classes=EXPRESSIONS[:7],
+def missing(names: tuple[str, ...], data_root: Path, layout: str, source: str) -> MissingData:
+    """The error that says where a file was looked for, what was expected, and who has it."""
+    looked = ", ".join(map(shown, _places(names, data_root)))
+    return MissingData(
+        f"{names[0]} is missing: looked for {looked}; expected {layout}; ask for the data at "
+        f"{source}"
     )
 
 
 def load_fer2013(cfg: Config) -> FaceSet:
-    """FER2013 from data_root/fer2013/ or data_root/; decoded once, then memory-mapped."""
-    path = find_file(FILES, cfg.path("data_root"), LAYOUT, SOURCE)
-    return cached_faces(cfg.cache_dir, "fer2013", file_stamp(path), lambda: read_csv(path))
+    """FER2013 from data_root/fer2013/ or data_root/; decoded once, then memory-mapped.
+
+    Raises InputError naming what is missing or damaged, and for a test.csv, which has no labels.
+    """
+    data_root = cfg.path("data_root")
+    file = first_of(FILES, data_root)
+    if file:
+        return cached_faces(cfg.cache_dir, "fer2013", file_stamp(file), lambda: read_csv(file))
+    found = folders.find_folders(data_root)
+    if found:
+        return folders.load_folders(cfg, found)
+    unlabelled = first_of((UNLABELLED,), data_root)
+    if unlabelled:
+        raise InputError(
+            f"{shown(unlabelled)}: has no labels, so nothing could be scored on it; expected "
+            f"{' or '.join(FILES)}, which hold the labels of all faces: get either at {SOURCE}"
+        )
+    raise missing(FILES, data_root, LAYOUT, SOURCE)

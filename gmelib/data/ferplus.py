@@ -1,7 +1,8 @@
 """FERPlus (Barsoum et al., arXiv:1608.01041): ten taggers' votes over the faces of FER2013.
 
 fer2013new.csv holds one row of votes for every row of fer2013.csv, in the same order. The digits
-in its image names are not row numbers, so the two files are matched by row.
+in its image names are not row numbers, so the two files are matched by row. What votes mean is
+decided in gmelib.data.votes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import fer2013
 from gmelib.data.cache import cached_faces, file_stamp
 from gmelib.data.faceset import FaceSet, expression_named, make_faces, shown
+from gmelib.data.fer2013_csv import USAGE
+from gmelib.data.fer2013_folders import find_folders
+from gmelib.data.votes import CONTEMPT, EMOTIONS, KEEP, OTHER, Rule, count_rules, decide, targets
 
-EMOTIONS = (
-    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt",
-)  # columns of votes that name one of the eight classes  # fmt: skip
-OTHER = {"unknown": "unknown", "NF": "not_a_face"}  # the other columns -> reason of dropping
 FILE = "fer2013new.csv"
 LAYOUT = f"data_root/fer2013/{FILE} beside {fer2013.FILES[0]}"
 SOURCE = "github.com/microsoft/FERPlus"
-KEEP, TIE = "", "tie"
 
 
 def read_votes(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -48,22 +47,12 @@ def read_votes(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return table["Usage"].astype(str).str.strip().to_numpy(str), votes.astype(np.int64)
 
 
-def majority(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Column of the single largest vote (N,), and why a row is dropped (N,): "" keeps it.
-
-    Kept: one largest count among all ten columns, and it is one of the eight emotions. Dropped:
-    "tie", and a majority for "unknown" or "not_a_face".
-    """
-    winner = votes.argmax(axis=1)
-    tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    reasons = np.array([KEEP] * len(EMOTIONS) + list(OTHER.values()))[winner]
-    return winner, np.where(tied, TIE, reasons)
+def rule_of(cfg: Config) -> Rule:
+    """How the configuration reads votes."""
+    return Rule(cfg.ferplus_rule, cfg.ferplus_ties, cfg.ferplus_unknown, cfg.ferplus_contempt)
 
 
-RULES = {"majority": majority}
-
-
-def _match(faces: FaceSet, path: Path, rule: str) -> FaceSet:
+def _match(faces: FaceSet, path: Path, rule: Rule) -> FaceSet:
     """FER2013's faces under FERPlus's labels; the rows without a label are left out."""
     usage, votes = read_votes(path)
     if len(usage) != len(faces):
@@ -71,7 +60,7 @@ def _match(faces: FaceSet, path: Path, rule: str) -> FaceSet:
             f"{shown(path)}: {len(usage)} rows, but the FER2013 file has {len(faces)}; expected "
             "one row of votes for every face; download both files again"
         )
-    split = np.array([fer2013.USAGE.get(name, "") for name in usage])
+    split = np.array([USAGE.get(name, "") for name in usage])
     wrong = np.flatnonzero(split != faces.split)
     if len(wrong):
         raise InputError(
@@ -79,33 +68,62 @@ def _match(faces: FaceSet, path: Path, rule: str) -> FaceSet:
             f"{usage[wrong[0]]!r}, but the FER2013 file has a {faces.split[wrong[0]]} face there; "
             "expected the same order in both files; download both again"
         )
-    winner, reasons = RULES[rule](votes)
+    winner, reasons = decide(votes, rule)
     kept = np.flatnonzero(reasons == KEEP)
     names = np.array([expression_named(emotion) for emotion in EMOTIONS])
+    classes = tuple(e for e in EXPRESSIONS if rule.contempt or e != CONTEMPT)
+    extras = {
+        "dropped": {r: int((reasons == r).sum()) for r in rule.reasons},
+        "rule": rule.name,
+    }
+    if rule.name == "soft":
+        extras["targets"] = targets(votes[kept], [names.tolist().index(c) for c in classes])
     return make_faces(
         name="ferplus",
         images=faces.images.numpy()[kept],
         expressions=names[winner[kept]],
         split=faces.split[kept],
         ids=faces.ids[kept],
-        classes=EXPRESSIONS,
-        extras={
-            "dropped": {r: int((reasons == r).sum()) for r in (TIE, *OTHER.values())},
-            "rule": rule,
-        },
+        classes=classes,
+        extras=extras,
     )
 
 
-def load_ferplus(cfg: Config) -> FaceSet:
-    """FERPlus labels (`ferplus_rule`) on FER2013's faces and splits; decoded once, then mapped."""
+def _find_files(cfg: Config) -> tuple[Path, Path]:
+    """The csv of the faces and that of the votes, beside it or where it would be looked for."""
     data_root = cfg.path("data_root")
-    pixels = fer2013.find_file(fer2013.FILES, data_root, fer2013.LAYOUT, fer2013.SOURCE)
+    pixels = fer2013.first_of(fer2013.FILES, data_root)
+    if pixels is None:
+        found = find_folders(data_root)
+        if not found:
+            raise fer2013.missing(fer2013.FILES, data_root, fer2013.LAYOUT, fer2013.SOURCE)
+        raise InputError(
+            f"{shown(found['train'].parent)}: FERPlus's votes are matched by row, and image "
+            f"folders keep no row order; expected {' or '.join(fer2013.FILES)} there: ask for it "
+            f"at {fer2013.SOURCE}"
+        )
     beside = pixels.with_name(FILE)
-    votes = beside if beside.is_file() else fer2013.find_file((FILE,), data_root, LAYOUT, SOURCE)
-    key = [file_stamp(pixels), file_stamp(votes), cfg.ferplus_rule]
+    votes = beside if beside.is_file() else fer2013.first_of((FILE,), data_root)
+    if votes is None:
+        raise fer2013.missing((FILE,), data_root, LAYOUT, SOURCE)
+    return pixels, votes
+
+
+def count_labels(cfg: Config) -> pd.DataFrame:
+    """What every rule makes of the votes under data_root; see gmelib.data.votes.count_rules."""
+    usage, votes = read_votes(_find_files(cfg)[1])
+    return count_rules(votes, np.array([USAGE.get(name, name) for name in usage]))
+
+
+def load_ferplus(cfg: Config) -> FaceSet:
+    """FERPlus labels (`ferplus_rule` and its kin) on FER2013's faces and splits.
+
+    Decoded once, then memory-mapped. `soft` gives extras["targets"], (N, classes) float32. Raises
+    InputError naming the file and row that is missing, damaged or in another order.
+    """
+    pixels, votes = _find_files(cfg)
+    rule = rule_of(cfg)
+    key = [file_stamp(pixels), file_stamp(votes), *rule]
     return cached_faces(
-        cfg.cache_dir,
-        "ferplus",
-        key,
-        lambda: _match(fer2013.load_fer2013(cfg), votes, cfg.ferplus_rule),
+        cfg.cache_dir, "ferplus", key, lambda: _match(fer2013.load_fer2013(cfg), votes, rule)
     )

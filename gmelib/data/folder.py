@@ -8,12 +8,13 @@ resolution is always made from it, and a face that was enlarged before is no hig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm.auto import tqdm
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
@@ -41,7 +42,8 @@ class Entry(NamedTuple):
     expression: str
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files and what file managers leave behind."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -52,7 +54,7 @@ def _visible(folder: Path) -> list[Path]:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder; InputError for a strange folder, two of one split, or none of train."""
     found: dict[str, Path] = {}
-    for folder in filter(Path.is_dir, _visible(root)):
+    for folder in filter(Path.is_dir, visible(root)):
         split = SPLIT_FOLDERS.get(folder.name.lower())
         if split is None:
             raise InputError(
@@ -72,14 +74,18 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return found
 
 
-def _entries(root: Path) -> Iterator[Entry]:
-    for split, split_folder in sorted(_split_folders(root).items()):
-        for folder in filter(Path.is_dir, _visible(split_folder)):
+def entries_of(split_folders: dict[str, Path]) -> Iterator[Entry]:
+    """The images under <split folder>/<class>/; InputError for an unknown class or a deeper one.
+
+    split_folders: split -> its folder.
+    """
+    for split, split_folder in sorted(split_folders.items()):
+        for folder in filter(Path.is_dir, visible(split_folder)):
             expression = expression_named(folder.name)
             if expression is None:
                 accepted = ", ".join("/".join(names) for names in SYNONYMS.values())
                 raise InputError(f"{shown(folder)}: unknown class; expected one of {accepted}")
-            for path in _visible(folder):
+            for path in visible(folder):
                 if path.is_dir():
                     raise InputError(
                         f"{shown(path)}: a folder among the images; expected {LAYOUT}: move its "
@@ -88,7 +94,8 @@ def _entries(root: Path) -> Iterator[Entry]:
                 yield Entry(path, split, expression)
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """An image, decoded and upright; InputError for a file that cannot be read."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -106,7 +113,7 @@ def read_face(path: Path, face_size: int) -> np.ndarray:
 
     Raises InputError for a file that cannot be read, another mode than L and RGB, or no square.
     """
-    image = _open(path)
+    image = open_image(path)
     if image.mode not in ("L", "RGB"):
         raise InputError(
             f"{shown(path)}: image mode {image.mode}; expected 8-bit grey (L) or RGB: convert it, "
@@ -121,21 +128,27 @@ def read_face(path: Path, face_size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _stack(entries: list[Entry], face_size: int) -> np.ndarray:
-    """All faces as (N, C, S, S) uint8; C is 1 where every image is grey, else 3."""
-    faces = [read_face(entry.path, face_size) for entry in entries]
-    size = faces[0].shape[0]
-    for entry, face in zip(entries, faces, strict=True):
-        if face.shape[0] != size:
+def stack(paths: list[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """All faces as (N, C, S, S) uint8; C is 1 where every image is grey, else 3. Shows progress.
+
+    read: from a path to its face, (S, S) or (S, S, 3) uint8. Raises InputError for a face of
+    another size than the first.
+    """
+    images, is_grey = np.empty(0), True
+    for number, path in enumerate(
+        tqdm(paths, desc="reading faces", unit="face", delay=2, mininterval=1)
+    ):
+        face = read(path)
+        if number == 0:
+            images = np.empty((len(paths), 3, *face.shape[:2]), dtype=np.uint8)
+        if face.shape[0] != images.shape[2]:
             raise InputError(
-                f"{shown(entry.path)}: {face.shape[0]} px, but {shown(entries[0].path)} has "
-                f"{size}; expected one size: set face_size to resize all faces to it"
+                f"{shown(path)}: {face.shape[0]} px, but {shown(paths[0])} has "
+                f"{images.shape[2]}; expected one size: set face_size to resize all faces to it"
             )
-    channels = 3 if any(face.ndim == 3 for face in faces) else 1
-    images = np.empty((len(faces), channels, size, size), dtype=np.uint8)
-    for target, face in zip(images, faces, strict=True):
-        target[:] = face if face.ndim == 2 else face.transpose(2, 0, 1)
-    return images
+        is_grey &= face.ndim == 2
+        images[number] = face if face.ndim == 2 else face.transpose(2, 0, 1)
+    return images[:, :1] if is_grey else images
 
 
 def hold_out(expressions: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -152,17 +165,25 @@ def hold_out(expressions: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return held
 
 
-def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
+def split_of(entries: list[Entry], fraction: float) -> np.ndarray:
+    """(N,) names of splits; without a validation face a stratified share of train becomes it.
+
+    The draw is the same whatever the seed of training is, so that training seeds share their data.
+    """
     split = np.array([entry.split for entry in entries], dtype="U10")
-    expressions = np.array([entry.expression for entry in entries])
     if "validation" not in split:
         train = np.flatnonzero(split == "train")
-        split[train[hold_out(expressions[train], cfg.val_fraction, SPLIT_SEED)]] = "validation"
+        expressions = np.array([entries[position].expression for position in train])
+        split[train[hold_out(expressions, fraction, SPLIT_SEED)]] = "validation"
+    return split
+
+
+def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
     return make_faces(
         name=cfg.folder_name,
-        images=_stack(entries, cfg.face_size),
-        expressions=expressions,
-        split=split,
+        images=stack([entry.path for entry in entries], lambda p: read_face(p, cfg.face_size)),
+        expressions=np.array([entry.expression for entry in entries]),
+        split=split_of(entries, cfg.val_fraction),
         ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
     )
 
@@ -171,15 +192,14 @@ def load_folder(cfg: Config) -> FaceSet:
     """The images under data_root/folder_name; decoded once, then memory-mapped.
 
     Raises InputError naming the file or folder that is missing, unknown, unreadable or unlike the
-    others. Without a validation folder, `val_fraction` of train is held out,
-    the same whatever `seed` is, so that training seeds share their data.
+    others. Without a validation folder, `val_fraction` of train is held out.
     """
     root = cfg.path("data_root") / cfg.folder_name
     if not root.is_dir():
         raise MissingData(
             f"folder {shown(root)} is missing; expected {LAYOUT}: set data_root and folder_name"
         )
-    entries = list(_entries(root))
+    entries = list(entries_of(_split_folders(root)))
     if not entries:
         raise InputError(f"{shown(root)}: no image found; expected {LAYOUT}")
     key = [cfg.face_size, cfg.val_fraction, [file_stamp(e.path) for e in entries]]

@@ -12,12 +12,14 @@ from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
 from gmelib.data.ferplus import load_ferplus
 from gmelib.data.folder import load_folder
+from gmelib.data.rafdb import load_rafdb
 from gmelib.data.synthetic import load_synthetic
 
 DATASETS: dict[str, Callable[[Config], FaceSet]] = {
     "synthetic": load_synthetic,
     "fer2013": load_fer2013,
     "ferplus": load_ferplus,
+    "rafdb": load_rafdb,
     "folder": load_folder,
 }
 

@@ -235,10 +235,9 @@ class AdaCMObjective(Objective):
         logits = output.logits.float().split(sizes)
         features = output.extras["feature"].float().split(sizes)
 
-        labels = batch.labels[batch.labelled]
-        smoothing = self.cfg.label_smoothing
-        ce = F.cross_entropy(logits[0], labels, reduction="sum", label_smoothing=smoothing)
-        ce = ce / max(len(labels), 1)
+        expected, smoothing = batch.expected[batch.labelled], self.cfg.label_smoothing
+        ce = F.cross_entropy(logits[0], expected, reduction="sum", label_smoothing=smoothing)
+        ce = ce / max(len(expected), 1)
         guess, confident = self.pseudo_labels(logits[1], logits[2])
         losses = F.cross_entropy(logits[3], guess, reduction="none")
         pseudo = (losses * confident).sum() / max(len(guess), 1)
@@ -252,7 +251,7 @@ class AdaCMObjective(Objective):
         )
         share = confident.float().sum() / max(len(guess), 1)
         named = {"ce": ce, "pseudo": pseudo, "contrastive": contrastive, "confident": share}
-        return Terms(loss, logits[0], labels, named)
+        return Terms(loss, logits[0], batch.labels[batch.labelled], named)
 
     @torch.no_grad()
     def pseudo_labels(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,7 +107,7 @@ class DiversifiedObjective(MANetObjective):
 
     def terms(self, forward: Forward, batch: Batch) -> Terms:
         output = forward(self.augment(self.see(batch.images, batch.high)))
-        named = self.cross_entropy(output, batch.labels)
+        named = self.cross_entropy(output, batch.expected)
         loss, options = named["ce"], self.options
         for name, weight in (
             ("spatial", options.spatial_weight),

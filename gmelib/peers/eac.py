@@ -180,7 +180,8 @@ class EACObjective(Objective):
         output = forward(torch.cat([x, x.flip(-1)]))
         logits = output.logits[: len(x)]
         maps, mirrored = output.extras["class_maps"].float().chunk(2)
-        ce = F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.cfg.label_smoothing)
+        smoothing = self.cfg.label_smoothing
+        ce = F.cross_entropy(logits.float(), batch.expected, label_smoothing=smoothing)
         consistency = F.mse_loss(maps, mirrored.flip(-1))
         loss = ce + self.options.consistency_weight * consistency
         return Terms(loss, logits, batch.labels, {"ce": ce, "consistency": consistency})

@@ -195,7 +195,11 @@ class MANetObjective(Objective):
         return random_resized_crop(x) if self.options.augmentation == "authors" else x
 
     def cross_entropy(self, output: Output, labels: Tensor) -> dict[str, Tensor]:
-        """``ce``, to be minimized, and its parts ``ce_local`` and ``ce_global``; scalars."""
+        """``ce``, to be minimized, and its parts ``ce_local`` and ``ce_global``; scalars.
+
+        Args:
+            labels: (N,) class indices, or (N, classes) distributions.
+        """
         ce_local, ce_global = (
             F.cross_entropy(
                 output.extras[name].float(), labels, label_smoothing=self.cfg.label_smoothing
@@ -208,7 +212,7 @@ class MANetObjective(Objective):
 
     def terms(self, forward: Forward, batch: Batch) -> Terms:
         output = forward(self.augment(self.see(batch.images, batch.high)))
-        named = self.cross_entropy(output, batch.labels)
+        named = self.cross_entropy(output, batch.expected)
         return Terms(named["ce"], output.logits, batch.labels, named)
 
 

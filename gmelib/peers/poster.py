@@ -209,12 +209,12 @@ class POSTERObjective(Objective):
     _kept: tuple[Tensor, Tensor] | None = None  # native faces, and what became of them
 
     def terms(self, forward: Forward, batch: Batch) -> Terms:
-        options, labels = self.options, batch.labels
+        options, expected = self.options, batch.expected
         logits = forward(self.faces(batch)).logits.float()
-        ce = F.cross_entropy(logits, labels)
-        smooth = F.cross_entropy(logits, labels, label_smoothing=options.smoothing)
+        ce = F.cross_entropy(logits, expected)
+        smooth = F.cross_entropy(logits, expected, label_smoothing=options.smoothing)
         loss = ce + options.smoothing_weight * smooth
-        return Terms(loss, logits, labels, {"ce": ce, "smooth_ce": smooth})
+        return Terms(loss, logits, batch.labels, {"ce": ce, "smooth_ce": smooth})
 
     def faces(self, batch: Batch) -> Tensor:
         """Augmented network input; for a step's second pass that of the first."""
