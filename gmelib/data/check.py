@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data import fer2013, ferplus, folder, synthetic
+from gmelib.data import expw, fer2013, ferplus, folder, synthetic
 from gmelib.data.faceset import SPLITS, FaceSet, training_problems
 from gmelib.data.registry import DATASETS
 
@@ -25,7 +25,13 @@ PUBLISHED = {
         "test": (316, 22, 92, 909, 424, 421, 1166, 26),
     },
 }
-_LOADERS = {"fer2013": fer2013, "ferplus": ferplus, "folder": folder, "synthetic": synthetic}
+_LOADERS = {
+    "expw": expw,
+    "fer2013": fer2013,
+    "ferplus": ferplus,
+    "folder": folder,
+    "synthetic": synthetic,
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,8 @@ def _count_problems(counts: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def _notes(faces: FaceSet) -> list[str]:
-    flat = faces.images.flatten(1)
-    constant = int((flat == flat[:, :1]).all(dim=1).sum())
+    parts = [part.flatten(1) for part in faces.images.split(1024)]  # read piece by piece if mapped
+    constant = sum(int((flat == flat[:, :1]).all(dim=1).sum()) for flat in parts)
     notes = [f"{len(faces)} faces of {' x '.join(map(str, faces.images.shape[1:]))} (C x H x W)"]
     if constant:
         notes.append(f"constant images (one grey level): {constant}")
@@ -117,7 +123,7 @@ def _notes(faces: FaceSet) -> list[str]:
             notes.append(f"{split} faces that equal a train face pixel by pixel: {copies}")
     for reason, number in faces.extras.get("dropped", {}).items():
         notes.append(f"rows dropped, {reason.replace('_', ' ')}: {number}")
-    return notes
+    return notes + faces.extras.get("notes", [])
 
 
 def check_dataset(cfg: Config) -> DataReport:

@@ -53,7 +53,8 @@ class FaceSet:
     split: (N,) str, one of SPLITS; ids: (N,) row of the published csv (int) or relative path.
     duplicate: (N,) bool, a validation or test face whose exact pixels also stand in train.
     fingerprint: hexadecimal SHA-256 of pixels, labels, splits and classes.
-    extras: what only some sets have ("action_units": (N, A) float32; "dropped": counts).
+    extras: what only some sets have ("action_units": (N, A) float32; "dropped": counts; "notes":
+        sentences for `check_dataset`).
     """
 
     images: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gmelib.config import Config, InputError
+from gmelib.data.expw import load_expw
 from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
 from gmelib.data.ferplus import load_ferplus
@@ -15,6 +16,7 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
     "synthetic": load_synthetic,
     "fer2013": load_fer2013,
     "ferplus": load_ferplus,
+    "expw": load_expw,
     "folder": load_folder,
 }
 
