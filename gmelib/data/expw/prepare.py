@@ -28,7 +28,6 @@ CHUNK = 64  # photographs
 BOX_MARGIN = 0.1  # around a box that is cropped without landmarks, of its longer side
 # What a detector is shown: the box and half its side around it, so that the face has 80 of 160 px.
 AROUND, SEEN, LEAST_FACE = 0.5, 160, 40
-FARTHEST = 4  # longer sides of a photograph; what reaches further is no place in it
 
 # Why a face is dropped.
 MISSING = "photograph missing"
@@ -120,10 +119,14 @@ def _is_box(box: tuple[float, float, float, float], image: np.ndarray) -> bool:
 
 
 def _within(points: np.ndarray, image: np.ndarray) -> bool:
-    """Whether the rectangle around the points reaches into the image, and not far beyond it."""
+    """Whether the rectangle around the points reaches into the image.
+
+    And beyond it by one longer side at most: what is damaged could ask for any memory.
+    """
     size = np.array(image.shape[1::-1])
-    overlaps = (points.max(0) > 0).all() and (points.min(0) < size).all()
-    return bool(overlaps and np.abs(points).max() <= FARTHEST * size.max())
+    low, high = points.min(0), points.max(0)
+    overlaps = (high > 0).all() and (low < size).all()
+    return bool(overlaps and low.min() >= -size.max() and high.max() <= 2 * size.max())
 
 
 def _landmarks_of(faces: list[Face], box: tuple[float, float, float, float]) -> np.ndarray | None:
