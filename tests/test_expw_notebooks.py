@@ -1,4 +1,4 @@
-"""ExpW through the notebooks: from label.lst to a teacher, a student at 14 px, and their reports."""
+"""ExpW through the notebooks: from label.lst to teacher, student at 14 px, and their reports."""
 
 import json
 
