@@ -13,10 +13,11 @@ from gmelib.wording import markdown, percent
 
 PRESETS = ("cpu", "paper")  # in params/, of published runs
 NAMES = {"fer2013": "FER2013", "ferplus": "FERPlus", "rafdb": "RAF-DB", "expw": "ExpW"}
-ON_TEST = {"lr_size", "epochs"}  # a run that changes more was judged on validation faces
+# a run that changes more was judged on validation faces
+ON_TEST = {"lr_size", "epochs", "drop_duplicates"}
 TEACHERS, ROWS_MADE, COMPARED_MADE, RESOLUTIONS, CHOICES = TRAINED = (
     "Teachers", "Students: rows of the ablation", "Students: compared methods and modes",
-    "Students: resolutions and lengths",
+    "Students: resolutions, lengths and other training faces",
     "Students: choices of the preset, judged on validation faces",
 )  # fmt: skip
 OTHERS = {  # by stage
@@ -31,8 +32,8 @@ Made by `python -m gmelib.published --write` from the records beside this file. 
 and validation accuracy in per cent; the first two on the test faces, with 95 % bootstrap intervals.
 *Without copies* leaves out test faces that are pixel-equal to a training face. A run that tries a
 choice of the preset is judged on validation faces: its test figures decide nothing and stand in its
-record only. What the preset itself reaches in as many epochs stands under *resolutions and
-lengths*.
+record only. What the preset itself reaches in as many epochs stands under *resolutions,
+lengths and other training faces*.
 """
 
 Row = dict[str, str]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmelib import robustness
+from gmelib import leaks, robustness
 from gmelib.ablation import complete, contrasts, row_students, scores
 from gmelib.comparison import compared_students, comparison, differences
 from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
@@ -51,6 +51,8 @@ def problems_of(folder: Path) -> list[str]:
         wrong = _wrong_table(facts)
     elif facts["stage"] == "robustness":
         wrong = robustness.problems_of(folder)
+    elif facts["stage"] == "data":
+        wrong = leaks.problems_of(folder)
     named = [f"{path.name} names {'/'.join(n)}" for path, n in _places_named(folder) if n]
     wrong += [f"{name}, a place on one machine; publish it again" for name in named]
     if facts["run"] != folder.name:

@@ -3,7 +3,8 @@
 README.md has blocks that end with ``<!-- end -->``: from ``<!-- ablation: fer2013 -->`` Tables 4
 and 5, ours beside the paper's; from ``<!-- rates: fer2013 -->`` rows at several learning rates;
 from ``<!-- comparison: ferplus -->`` Tables 1-3, and from ``<!-- costs: all -->`` Table 1's counts;
-``resolutions`` and ``sweeps`` likewise.
+``resolutions`` and ``sweeps`` likewise; from ``<!-- leaks: fer2013 -->`` what copies across splits
+are worth.
 """
 
 import re
@@ -27,15 +28,17 @@ from gmelib.comparison import comparison_lines, cost_lines, row_name
 from gmelib.config import PROJECT_ROOT, Config
 from gmelib.estimate import estimated_hours
 from gmelib.grid import read_jobs
+from gmelib.leaks import leak_scores, published_copies
 from gmelib.listing import NAMES
 from gmelib.record import PUBLISHED, Run
 from gmelib.variants import ROWS, SWEEPS, row_of
-from gmelib.wording import markdown, number
+from gmelib.wording import markdown, number, percent
 
 PLAN = "params/grids/ablation.yaml"  # which rows and seeds the tables are to have
 COMPARISON_PLAN = "params/grids/comparison.yaml"
 RESOLUTIONS_PLAN = "params/grids/resolutions.yaml"
-KINDS = "ablation|resolutions|sweeps|rates|comparison|costs"
+LEAKS_PLAN = "params/grids/duplicates.yaml"
+KINDS = "ablation|resolutions|sweeps|rates|comparison|costs|leaks"
 MARK = re.compile(rf"(<!-- ({KINDS}): ([\w, ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REQUESTED = ("rafdb", "expw")  # their owners must be asked for the faces
 SHOWN = {"KD": "KD", "branch 2": "Branch 2"}  # the contrasts whose gains 4.3 states
@@ -185,6 +188,33 @@ def comparison_table(dataset: str) -> str:
     return markdown(comparison_lines(complete(students, train=False), _place))
 
 
+def leaks_table(dataset: str) -> str:
+    """Accuracy with and without test faces that have a copy in train, a line a network."""
+    copies = published_copies(dataset)
+    if copies is None:
+        return "The copies of this data set are not published.\n"
+    runs = {}
+    for cfg in _students(LEAKS_PLAN, dataset):
+        how = "" if cfg.drop_duplicates == "none" else ", trained without copies"
+        runs[f"teacher, {cfg.input_size} px{how}"] = Run.open(cfg.teacher(), "teacher")
+        runs[f"student, {cfg.lr_size} px{how}"] = Run.open(cfg, "student")
+    scores_of = leak_scores({name: run for name, run in runs.items() if run.is_done}, copies)
+    lines = []
+    for name, run in runs.items():
+        line = dict.fromkeys(["network", *scores_of.index.unique("faces"), "records"], "")
+        line["network"] = name
+        if run.is_done:
+            for faces, row in scores_of.loc[name].iterrows():
+                line[faces] = f"{percent(row['value'], row['low'], row['high'], digits=2)}"
+            line["records"] = f"[seed {run.cfg.seed}]({_place(run.folder)}/run.json)"
+        else:
+            line["records"] = f"not run (est. {estimated_hours(run.cfg, run.stage):.1f} h)"
+        lines.append(line)
+    numbers = scores_of.groupby("faces", sort=False)["n"].first()
+    head = {faces: f"{faces} (n = {int(n):,})" for faces, n in numbers.items()}
+    return markdown([{head.get(k, k): v for k, v in line.items()} for line in lines])
+
+
 def filled(text: str) -> str:
     """README's text with every block made anew: from the records, and Table 1's from the code."""
 
@@ -196,6 +226,7 @@ def filled(text: str) -> str:
             "resolutions": lambda: resolutions_table(names[0]),
             "sweeps": lambda: sweeps_table(names[0]),
             "comparison": lambda: comparison_table(names[0]),
+            "leaks": lambda: leaks_table(names[0]),
             "costs": lambda: markdown(cost_lines()),
             "ablation": lambda: ablation_table(names[0]) if is_ours else requested_table(names),
         }

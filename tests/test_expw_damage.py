@@ -94,7 +94,8 @@ def test_a_missing_list_or_folder_names_every_place(tmp_path):
     assert "folder of photographs is missing" in told and "expw/data/image/origin" in told
     path.unlink()
     report = check_dataset(config(tmp_path, "expw"))
-    assert not report.usable and "label.lst is missing" in report.problems[0]
+    assert not report.usable and report.is_missing
+    assert "label.lst is missing" in report.problems[0]
     assert "label.lst" in report.layout and "hk" in report.source
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import expw, fer2013, ferplus, folder, synthetic
-from gmelib.data.faceset import SPLITS, FaceSet, training_problems
-from gmelib.data.registry import DATASETS
+from gmelib.data.faceset import SPLITS, FaceSet, MissingData, training_problems
+from gmelib.data.registry import load_all
 
 # Faces of each class (order of EXPRESSIONS) in train, validation and test of the complete files.
 PUBLISHED = {
@@ -52,6 +54,7 @@ class DataReport:
     source: str
     fingerprint: str = ""
     faces: FaceSet | None = field(default=None, repr=False)
+    is_missing: bool = False  # its files are not there at all
 
     @property
     def usable(self) -> bool:
@@ -93,9 +96,11 @@ def _count_table(counts: pd.DataFrame, published: pd.DataFrame | None) -> pd.Dat
     return table
 
 
-def _count_problems(counts: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+def _count_problems(
+    counts: pd.DataFrame, published: pd.DataFrame, splits: Sequence[str]
+) -> list[str]:
     problems = []
-    for split in SPLITS:
+    for split in splits:
         found, expected = counts[split], published[split]
         differing = [
             f"{name} {found[name]} instead of {expected[name]}"
@@ -131,15 +136,20 @@ def check_dataset(cfg: Config) -> DataReport:
 
     A missing or damaged file becomes a problem in the report, not an exception.
     """
-    about = {"layout": _LOADERS[cfg.dataset].LAYOUT, "source": _LOADERS[cfg.dataset].SOURCE}
+    about: dict[str, Any] = {
+        "layout": _LOADERS[cfg.dataset].LAYOUT,
+        "source": _LOADERS[cfg.dataset].SOURCE,
+    }
     try:
-        faces = DATASETS[cfg.dataset](cfg)
+        faces = load_all(cfg)
     except (InputError, OSError) as error:
+        about["is_missing"] = isinstance(error, MissingData)
         return DataReport(cfg.dataset, pd.DataFrame(), [str(error)], [], **about)
     counts, published = faces.counts(), _published(cfg.dataset)
     problems = training_problems(faces)
     if published is not None:
-        problems += _count_problems(counts, published)
+        whole = [s for s in SPLITS if s != "train" or cfg.drop_duplicates == "none"]
+        problems += _count_problems(counts, published, whole)
     return DataReport(
         dataset=cfg.dataset,
         counts=_count_table(counts, published),

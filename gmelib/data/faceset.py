@@ -34,6 +34,10 @@ SYNONYMS = {
 _EXPRESSION_OF = {name: expression for expression, names in SYNONYMS.items() for name in names}
 
 
+class MissingData(InputError):
+    """The files of a data set are not there at all."""
+
+
 def expression_named(name: str) -> str | None:
     """The expression (of EXPRESSIONS) that a class name means, in any case; None if unknown."""
     return _EXPRESSION_OF.get(name.strip().lower())
@@ -85,13 +89,14 @@ class FaceSet:
         return table
 
 
-def _row_digests(images: np.ndarray) -> list[bytes]:
+def row_digests(images: np.ndarray) -> list[bytes]:
+    """What tells images with equal pixels: 16 bytes for each of (N, ...) uint8."""
     return [hashlib.blake2b(image, digest_size=16).digest() for image in images]
 
 
 def find_duplicates(images: np.ndarray, split: np.ndarray) -> np.ndarray:
     """(N,) bool: validation and test images with a pixel-equal image in the train split."""
-    digests = _row_digests(images)
+    digests = row_digests(images)
     in_train = split == "train"
     known = {digest for digest, train in zip(digests, in_train, strict=True) if train}
     copies = np.fromiter((digest in known for digest in digests), bool, len(digests))

@@ -14,7 +14,7 @@ import numpy as np
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
-from gmelib.data.faceset import FaceSet, expression_named, make_faces, shown
+from gmelib.data.faceset import FaceSet, MissingData, expression_named, make_faces, shown
 
 SIDE = 48  # px
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # published 0-6
@@ -41,7 +41,7 @@ def find_file(names: tuple[str, ...], data_root: Path, layout: str, source: str)
     for place in places:
         if place.is_file():
             return place
-    raise InputError(
+    raise MissingData(
         f"{names[0]} is missing: looked for {', '.join(map(shown, places))}; expected {layout}; "
         f"ask for the data at {source}"
     )

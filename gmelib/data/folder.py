@@ -17,7 +17,14 @@ from PIL import Image, ImageOps
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
-from gmelib.data.faceset import SYNONYMS, FaceSet, expression_named, make_faces, shown
+from gmelib.data.faceset import (
+    SYNONYMS,
+    FaceSet,
+    MissingData,
+    expression_named,
+    make_faces,
+    shown,
+)
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 LAYOUT = "data_root/folder_name/<train|validation|test>/<class>/<image>"
@@ -169,7 +176,7 @@ def load_folder(cfg: Config) -> FaceSet:
     """
     root = cfg.path("data_root") / cfg.folder_name
     if not root.is_dir():
-        raise InputError(
+        raise MissingData(
             f"folder {shown(root)} is missing; expected {LAYOUT}: set data_root and folder_name"
         )
     entries = list(_entries(root))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from gmelib.config import Config, InputError
+from gmelib.data import duplicates
+from gmelib.data.cache import cached_faces
 from gmelib.data.expw import load_expw
 from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
@@ -21,16 +24,32 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
 }
 
 
-def load_faces(cfg: Config) -> FaceSet:
-    """The faces of cfg.dataset, ready to train on.
+def load_all(cfg: Config) -> FaceSet:
+    """The faces of cfg.dataset as they are there, less training copies as `drop_duplicates` says.
 
-    Raises InputError where the data is missing or damaged, a split is empty, or a class has no
-    train face.
+    Raises InputError where the data is missing or damaged.
     """
     if cfg.dataset not in DATASETS:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {cfg.dataset!r}")
     faces = DATASETS[cfg.dataset](cfg)
+    return faces if cfg.drop_duplicates == "none" else _without_copies(cfg, faces)
+
+
+def load_faces(cfg: Config) -> FaceSet:
+    """The faces of :func:`load_all`, ready to train on.
+
+    Raises InputError where the data is missing or damaged, a split is empty, or a class has no
+    train face.
+    """
+    faces = load_all(cfg)
     problems = training_problems(faces)
     if problems:
         raise InputError("; ".join(problems))
     return faces
+
+
+def _without_copies(cfg: Config, faces: FaceSet) -> FaceSet:
+    key = [faces.fingerprint, cfg.drop_duplicates, duplicates.MOST_BITS]
+    key.append(duplicates.LEAST_CORRELATION)
+    build = partial(duplicates.without_training_copies, faces, cfg.drop_duplicates)
+    return cached_faces(cfg.cache_dir, f"{faces.name}-without-copies", key, build)

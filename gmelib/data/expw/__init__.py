@@ -20,7 +20,7 @@ from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import IMAGES, cache_folder, file_stamp, map_images, mapped_faces
 from gmelib.data.expw.labels import Label, file_name, read_labels, read_landmarks
 from gmelib.data.expw.prepare import KEPT, SCHEMA, Method, Photograph, Preparation
-from gmelib.data.faceset import FaceSet, make_faces, shown
+from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown
 from gmelib.data.folder import SPLIT_SEED, hold_out
 
 LISTS = ("data/label/label.lst", "label/label.lst", "label.lst")
@@ -48,12 +48,14 @@ class Files(NamedTuple):
     landmarks: Path | None
 
 
-def _first(root: Path, names: tuple[str, ...], what: str) -> Path:
+def _first(
+    root: Path, names: tuple[str, ...], what: str, error: type[InputError] = InputError
+) -> Path:
     for name in names:
         if (root / name).exists():
             return root / name
     looked = ", ".join(shown(root / name) for name in names)
-    raise InputError(
+    raise error(
         f"ExpW's {what} is missing: looked for {looked}; expected {LAYOUT}; ask for the data at "
         f"{SOURCE}"
     )
@@ -61,7 +63,7 @@ def _first(root: Path, names: tuple[str, ...], what: str) -> Path:
 
 def _find(cfg: Config) -> Files:
     root = cfg.path("data_root") / "expw"
-    labels = _first(root, LISTS, "label.lst")
+    labels = _first(root, LISTS, "label.lst", MissingData)
     folder = _first(root, FOLDERS, "folder of photographs")
     if cfg.expw_align != "landmarks":
         return Files(labels, folder, None)
