@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from PIL import Image
 
 from gmelib.config import Config
 
@@ -49,3 +50,15 @@ def damaged(row, change):
     lines = csv_lines()
     lines[row] = change(lines[row])
     return lines
+
+
+def write_expw(root, lines, photographs, newline="\n", bom=False):
+    """ExpW in the short layout: label.lst and photographs (name -> (H, W, 3) uint8)."""
+    folder = root / "expw" / "image"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = newline.join([*lines, ""])
+    label_list = root / "expw" / "label.lst"
+    label_list.write_text(("\ufeff" if bom else "") + text, encoding="utf-8", newline="")
+    for name, pixels in photographs.items():
+        Image.fromarray(pixels).save(folder / name)
+    return label_list

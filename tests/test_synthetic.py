@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from gmelib.config import EXPRESSIONS, InputError
-from gmelib.synthetic import ACTION_UNITS, AU_NAMES, AU_REGION, PROTOTYPES, REGIONS, draw_faces
+from gmelib.synthetic import (
+    ACTION_UNITS,
+    AU_NAMES,
+    AU_REGION,
+    PROTOTYPES,
+    REGIONS,
+    draw_faces,
+    drawn_landmarks,
+)
 
 # No glasses, beard, occlusion or noise, and a high hairline: nothing hides a feature.
 BARE = {"glasses": 1, "beard": 1, "moustache": 1, "occlusion": 1, "noise": 0, "hair_line": 0.84}
@@ -198,3 +206,15 @@ def test_bad_arguments_get_one_clear_line(arguments, named):
     with pytest.raises(InputError) as error:
         draw_faces(**arguments)
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_landmarks_lie_in_their_regions():
+    masks = draw_faces(80, size=96, seed=4, masks=True).masks
+    landmarks = drawn_landmarks(80, size=96, seed=4)
+    assert landmarks.shape == (80, 5, 2)
+    assert torch.equal(drawn_landmarks(3, size=96, seed=4), landmarks[:3])
+    x, y = landmarks.long().unbind(-1)
+    for point, region in enumerate(("eyes", "eyes", "nose", "mouth", "mouth")):
+        inside = masks[torch.arange(80), REGIONS.index(region), y[:, point], x[:, point]]
+        assert inside.all(), region
+    assert (x[:, 0] + 5 < x[:, 2]).all() and (x[:, 2] + 5 < x[:, 1]).all()

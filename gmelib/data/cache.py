@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,9 +22,11 @@ import numpy as np
 import torch
 
 from gmelib.data.faceset import FaceSet
+from gmelib.record import unwritable
 
 SCHEMA = 1  # raised when the content of a cached folder changes its meaning
 _META = "meta.json"
+IMAGES = "images.npy"
 
 
 def file_stamp(path: Path) -> list[Any]:
@@ -47,7 +50,9 @@ def _arrays_of(faces: FaceSet) -> dict[str, np.ndarray]:
 def _write(folder: Path, faces: FaceSet) -> None:
     checksums = {}
     for name, array in _arrays_of(faces).items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        path = folder / f"{name}.npy"
+        if not path.exists():  # `mapped_faces`: the images stand there already
+            np.save(path, array, allow_pickle=False)
         checksums[name] = zlib.crc32(np.ascontiguousarray(array))
     meta = {
         "name": faces.name,
@@ -94,17 +99,25 @@ def _read_if_sound(folder: Path) -> FaceSet | None:
         return None
 
 
-def _store(folder: Path, faces: FaceSet) -> None:
+@contextmanager
+def _building(folder: Path) -> Iterator[Path]:
+    """A new folder to build in; it becomes `folder` if the block ends well, and else is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".{folder.name}-{uuid4().hex[:12]}")
     building.mkdir()
     try:
-        _write(building, faces)
+        yield building
         if folder.exists():  # a broken one, or one that another process has just finished
             shutil.rmtree(folder)
         os.rename(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def cache_folder(cache_dir: Path, name: str, key: Any) -> Path:
+    """Where the face set stored under `name` and `key` (anything JSON can hold) lies, or would."""
+    digest = hashlib.sha256(json.dumps([SCHEMA, key]).encode()).hexdigest()[:16]
+    return cache_dir / f"{name}-{digest}"
 
 
 def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceSet]) -> FaceSet:
@@ -113,14 +126,37 @@ def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceS
     The result of a stored set is memory-mapped. Errors of `build` pass through; errors of writing
     do not: the set that was built is returned, and the next start builds it again.
     """
-    digest = hashlib.sha256(json.dumps([SCHEMA, key]).encode()).hexdigest()[:16]
-    folder = cache_dir / f"{name}-{digest}"
+    folder = cache_folder(cache_dir, name, key)
     faces = _read_if_sound(folder)
     if faces is not None:
         return faces
     faces = build()
     try:
-        _store(folder, faces)
+        with _building(folder) as building:
+            _write(building, faces)
     except OSError:
         return faces
     return _read_if_sound(folder) or faces
+
+
+def mapped_faces(folder: Path, build: Callable[[Path], FaceSet]) -> FaceSet:
+    """As `cached_faces`, for a set larger than memory, stored in `folder` (`cache_folder`).
+
+    `build` gets the folder that is being filled and writes IMAGES there itself, to be mapped by
+    `map_images`; what else it writes there stays. Such a set cannot do without its files: raises
+    InputError where they cannot be written.
+    """
+    faces = _read_if_sound(folder)
+    if faces is None:
+        try:
+            with _building(folder) as building:
+                _write(building, build(building))
+            faces = _read(folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+    return faces
+
+
+def map_images(folder: Path) -> np.ndarray:
+    """IMAGES of a folder, read when used; nobody can change the file through the array."""
+    return np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)

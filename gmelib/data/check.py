@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data import fer2013, ferplus, folder, rafdb, synthetic
+from gmelib.data import expw, fer2013, ferplus, folder, rafdb, synthetic
 from gmelib.data.faceset import FaceSet, MissingData, training_problems
 from gmelib.data.fer2013_folders import MERGED
 from gmelib.data.registry import load_all
@@ -40,7 +40,7 @@ PUBLISHED[MERGED] = {
     "test": tuple(map(sum, zip(_FER2013["validation"], _FER2013["test"], strict=True))),
 }
 _LOADERS = {
-    "fer2013": fer2013, "ferplus": ferplus, "folder": folder, "rafdb": rafdb,
+    "expw": expw, "fer2013": fer2013, "ferplus": ferplus, "folder": folder, "rafdb": rafdb,
     "synthetic": synthetic,
 }  # fmt: skip
 
@@ -135,8 +135,8 @@ def _count_problems(
 
 
 def _notes(faces: FaceSet) -> list[str]:
-    flat = faces.images.flatten(1)
-    constant = int((flat == flat[:, :1]).all(dim=1).sum())
+    parts = [part.flatten(1) for part in faces.images.split(1024)]  # read piece by piece if mapped
+    constant = sum(int((flat == flat[:, :1]).all(dim=1).sum()) for flat in parts)
     notes = [f"{len(faces)} faces of {' x '.join(map(str, faces.images.shape[1:]))} (C x H x W)"]
     if constant:
         notes.append(f"constant images (one grey level): {constant}")

@@ -8,6 +8,7 @@ from functools import partial
 from gmelib.config import Config, InputError
 from gmelib.data import duplicates
 from gmelib.data.cache import cached_faces
+from gmelib.data.expw import load_expw
 from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
 from gmelib.data.ferplus import load_ferplus
@@ -20,6 +21,7 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
     "fer2013": load_fer2013,
     "ferplus": load_ferplus,
     "rafdb": load_rafdb,
+    "expw": load_expw,
     "folder": load_folder,
 }
 

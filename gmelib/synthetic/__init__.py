@@ -13,8 +13,9 @@ from gmelib.synthetic.action_units import (
 )
 from gmelib.synthetic.faces import DrawnFaces, draw_faces
 from gmelib.synthetic.identity import PARAMETERS
+from gmelib.synthetic.landmarks import drawn_landmarks
 
 __all__ = [
     "ACTION_UNITS", "AU_NAMES", "AU_REGION", "PARAMETERS", "PROTOTYPES", "REGIONS", "DrawnFaces",
-    "draw_faces",
+    "draw_faces", "drawn_landmarks",
 ]  # fmt: skip

@@ -88,6 +88,15 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.ndarr
     return np.asarray(turned)
 
 
+def square(
+    box: tuple[float, float, float, float], margin: float = 0.0
+) -> tuple[float, float, float]:
+    """Left, top and side, in px, of the square around a box that `crop` cuts."""
+    left, top, right, bottom = map(float, box)
+    side = max(right - left, bottom - top) * (1 + 2 * margin)
+    return (left + right - side) / 2, (top + bottom - side) / 2, side
+
+
 def crop(
     image: np.ndarray,
     box: tuple[float, float, float, float],
@@ -109,8 +118,7 @@ def crop(
         raise InputError(f"{told}: has no area; expected left < right and top < bottom")
     if right <= 0 or bottom <= 0 or left >= width or top >= height:
         raise InputError(f"{told}: lies outside the image of {width} x {height} px")
-    side = max(right - left, bottom - top) * (1 + 2 * margin)
-    left, top = (left + right - side) / 2, (top + bottom - side) / 2
+    left, top, side = square(box, margin)
     size = size or max(1, round(side))
     first = np.floor([top, left]).astype(int)
     last = np.ceil([top + side, left + side]).astype(int)

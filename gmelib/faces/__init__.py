@@ -1,0 +1,9 @@
+"""Faces in photographs: detection, alignment by five landmarks, square crops."""
+
+from gmelib.faces.detect import DETECTORS, Detector, find_faces, make_detector
+from gmelib.faces.geometry import TEMPLATE, TEMPLATE_SIDE, Face, align, crop, similarity, square
+
+__all__ = [
+    "DETECTORS", "TEMPLATE", "TEMPLATE_SIDE", "Detector", "Face", "align", "crop", "find_faces",
+    "make_detector", "similarity", "square",
+]  # fmt: skip
