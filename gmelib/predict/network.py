@@ -84,9 +84,9 @@ class Predictor:
     def warning(self, side: float) -> str:
         """What is doubtful about a face that measures so many px; empty if nothing is."""
         if self.view == "lr" and round(side) < self.size:
-            return f"face of {side:.3g} px enlarged to the {self.size} px of the training faces"
+            return f"face of {side:.3g} px, enlarged to {self.size} px"
         if self.view == "hr" and side < SMALL * self.native:
-            return f"face of {side:.3g} px; the training faces had {self.native} px"
+            return f"face of {side:.3g} px, trained on {self.native} px"
         return ""
 
     def probabilities(self, seen: np.ndarray) -> np.ndarray:

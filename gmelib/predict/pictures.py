@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -43,7 +43,7 @@ def find_pictures(places: Iterable[str | Path]) -> Iterator[Picture]:
         elif place.suffix.lower() == ".npz":
             yield from _in_archive(place)
         elif place.exists():
-            yield Picture(str(place), place)
+            yield _file(str(place))
         else:
             raise InputError(f"{place}: no such file; expected an image, a folder or an .npz file")
 
@@ -72,14 +72,19 @@ def _in_folder(folder: str) -> Iterator[Picture]:
                 if not entry.name.startswith(".")
             )
     except OSError:
-        yield Picture(folder, Path(folder))  # reading it tells why
+        yield _file(folder)  # reading it tells why
         return
     for name, is_folder in found:
         path = os.path.join(folder, name)
         if is_folder:
             yield from _in_folder(path)
         elif os.path.splitext(name)[1].lower() in SUFFIXES:
-            yield Picture(path, Path(path))
+            yield _file(path)
+
+
+def _file(path: str) -> Picture:
+    """A file by a name that any reader of a table takes: bytes that are no UTF-8 are spelt out."""
+    return Picture(os.fsencode(path).decode("utf-8", "backslashreplace"), Path(path))
 
 
 def _in_archive(path: Path) -> Iterator[Picture]:
@@ -142,9 +147,9 @@ def _is_stack(shape: tuple[int, ...]) -> bool:
 def given_pictures(images: Any) -> Iterator[Picture]:
     """Pictures as they are given in Python.
 
-    images: a path; an array or tensor of many (uint8, SHAPES); or an iterable of paths, PIL images
-    and single arrays (H, W), (H, W, 3) or (C, H, W). What is no file is named by its number, from
-    0. Raises InputError for anything else.
+    images: a path; an array or tensor of many (uint8, SHAPES); an iterable of paths, PIL images
+    and single arrays (H, W), (H, W, 3) or (C, H, W); or a mapping of names to those. What is no
+    file and has no name is named by its number, from 0. Raises InputError for anything else.
     """
     if isinstance(images, str | Path):
         yield from find_pictures([images])
@@ -154,13 +159,13 @@ def given_pictures(images: Any) -> Iterator[Picture]:
             f"images of shape {tuple(images.shape)}: expected {SHAPES}; put a single picture into "
             "a list"
         )
-    for index, image in enumerate(images):
+    for name, image in images.items() if isinstance(images, Mapping) else enumerate(images):
         if isinstance(image, str | Path):
             yield from find_pictures([image])
         elif isinstance(image, Image.Image):
-            yield Picture(str(index), _eight_bits(ImageOps.exif_transpose(image)))
+            yield Picture(str(name), _eight_bits(ImageOps.exif_transpose(image)))
         else:
-            yield Picture(str(index), as_picture(image))
+            yield Picture(str(name), as_picture(image))
 
 
 def as_picture(image: Any) -> np.ndarray:

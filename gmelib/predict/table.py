@@ -21,8 +21,7 @@ from gmelib.predict.pictures import Picture
 from gmelib.predict.stream import Row, columns, values
 from gmelib.record import unwritable, write_atomic
 
-# Any file name survives, even one that is no UTF-8, and so does one with a line break in it.
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+TEXT = {"encoding": "utf-8", "newline": ""}  # a line break in a file's name stays as it is
 
 
 def made_by(predictor: Predictor, detector: str, margin: float) -> dict[str, Any]:
@@ -82,6 +81,8 @@ class Table:
         Returns how many they are; None if the table is finished. Raises InputError where the file
         is of another run, or of other pictures.
         """
+        if self.out.is_dir():
+            raise InputError(f"{self.out}: is a folder; expected a file, as results.csv")
         if not self.part.exists() and not self.out.exists():
             text = json.dumps(self.made, indent=1)
             write_atomic(self.record, text.encode())
