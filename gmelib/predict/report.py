@@ -121,9 +121,9 @@ def conclusion(predictor: Predictor, table: pd.DataFrame, *, drawn: bool) -> str
     top = answered.filter(regex="^p_").max(axis=1)
     if warned.any() and not warned.all():
         sentences.append(
-            f"{int(warned.sum())} faces are smaller than the network was trained for. Its mean "
-            f"confidence there is {top[warned].mean():.0%}, on the others {top[~warned].mean():.0%}"
-            ": it does not tell them apart for you, the remark does."
+            f"Smaller than the network was trained for: {warned.sum()}, answered with a mean "
+            f"confidence of {top[warned].mean():.0%}, the others with {top[~warned].mean():.0%}. "
+            "Go by the remark, not by the confidence."
         )
     if drawn or predictor.cfg.dataset == "synthetic":
         sentences.append("Drawn faces only show that everything works: this is not a result.")
