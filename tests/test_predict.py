@@ -155,6 +155,14 @@ def test_every_face_that_a_detector_finds_is_a_row(run):
     )
 
 
+def test_a_face_that_cannot_be_cut_out_is_told_from_a_broken_picture(run):
+    def detect(image):
+        return [Face((0, 0, 8, 8)), Face((90, 0, 99, 9))]
+
+    (error,) = predict_images(run, [face(20)], detector=detect)["error"]
+    assert error.startswith("its faces cannot be cut out: box 90, 0, 99, 9")
+
+
 def test_refusals_name_what_was_given(run, tmp_path):
     assert "margin = 0.1" in tiny.refusal(predict_images, run, [face(9)], margin=0.1)
     assert "batch_size = 0" in tiny.refusal(predict_images, run, [face(9)], batch_size=0)

@@ -47,7 +47,7 @@ def test_own_pictures_are_answered_shown_and_counted(tmp_path):
     shown = predict.summary(table)
     assert shown["size, px"].tolist() == ["20", "5", "", "9"]
     assert shown["remark"].tolist()[:2] == ["", "face of 5 px, enlarged to 8 px"]
-    assert shown["remark"].iloc[2].startswith("not a readable picture")
+    assert shown["remark"].iloc[2].startswith("cannot be read")
     likeliest, share = shown["expression"].iloc[0].split()
     assert likeliest == table["expression"][0]
     assert share == f"{table[f'p_{likeliest}'][0]:.0%}" and shown["or"].iloc[0]
@@ -64,7 +64,7 @@ def test_own_pictures_are_answered_shown_and_counted(tmp_path):
 
     said = predict.conclusion(predictor, table, drawn=False)
     assert "3 faces in 4 pictures, 1 of which could not be read" in said
-    assert "One face is smaller" in said and "not a result" not in said
+    assert "trained for: 1, answered" in said and "not a result" not in said
     assert "not a result" in predict.conclusion(predictor, table, drawn=True)
 
     report = predict.predict_run(Run(cfg, "student", run.folder))

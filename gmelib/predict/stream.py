@@ -92,9 +92,11 @@ def find_faces(
     picture: Picture, predictor: Predictor, detect: Detector | None, margin: float
 ) -> list[Row]:
     """The faces of a picture, ready for the network; whatever is wrong with it becomes a row."""
+    doing = "cannot be read"
     try:
         enough = 0 if detect else max(EXACT, 4 * predictor.size)
         pixels, scale = read(picture.source, enough=enough)
+        doing = "its faces cannot be cut out"
         if detect:
             colour = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
             found = detect(colour)
@@ -108,7 +110,7 @@ def find_faces(
             rows.append(Row(picture.name, number, box, seen, warning=warning))
     except Exception as error:  # damaged files make Pillow raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        return [Row(picture.name, error=f"not a readable picture: {reason}")]
+        return [Row(picture.name, error=f"{doing}: {reason}")]
     return rows or [Row(picture.name, warning="no face found")]
 
 
