@@ -59,7 +59,7 @@ def balance():
 def answers(count):
     shares = np.random.default_rng(0).dirichlet(np.ones(7), count)
     table = pd.DataFrame(shares, columns=[f"p_{name}" for name in CLASSES])
-    name = "a photograph with a name that is far too long.jpeg"
+    name = "a $photo$graph with a name that is far too lon$g.jpeg"
     return table.assign(path=name, size=8.0, warning=["", "face of 8 px"] * (count // 2))
 
 

@@ -36,6 +36,12 @@ def test_drawn_pictures_stand_in_sizes_around_that_of_the_student():
     }
 
 
+def test_places_without_pictures_are_named(tmp_path):
+    for place, said in ((tmp_path, "no picture found"), (tmp_path / "x", "no such file")):
+        cfg = tiny.config(predict_paths=[str(place)])
+        assert said in tiny.refusal(predict.pictures_of, cfg)
+
+
 def test_own_pictures_are_answered_shown_and_counted(tmp_path):
     run = network(tmp_path / "run")
     paths = write_faces(tmp_path / "pictures", [20, 5, 9])

@@ -54,7 +54,8 @@ def _face(axes: Axes, face: np.ndarray, row: Any) -> None:
     name = Path(row["path"]).name
     name = name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
     size = f"{row['size']:.3g} px" + (", too small" if is_doubtful else "")
-    axes.set_title(f"{name}\n{size}", color=WRONG if is_doubtful else RIGHT, fontsize=9, pad=4)
+    look = {"color": WRONG if is_doubtful else RIGHT, "fontsize": 9, "pad": 4}
+    axes.set_title(f"{name}\n{size}", parse_math=False, **look)  # a name may hold dollars
 
 
 def _bars(axes: Axes, shares: pd.Series) -> None:

@@ -15,7 +15,6 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,10 +118,9 @@ def _stop(_signal: int, _frame: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args, status = _arguments(argv), 2
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
     try:
         with ExitStack() as held:
+            held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _stop))
             sink, blocks = _begin(args, held)
             status = 1
             return _go_on(sink, blocks)

@@ -4,8 +4,8 @@ A network's *view* is the resolution that its training faces had. In the ``lr`` 
 face larger than ``lr_size`` is shrunk to it by the run's own kernel, whatever its size; a smaller
 one is enlarged to it, with a warning, for the network has never seen so little. Then it is restored
 to the input size and blurred, as in training. In the ``hr`` view (teachers, and students of
-``train_on`` hr) a face is resized to the input size; below half the side of the training faces
-there is a warning. A network of grey faces (FER2013, FERPlus) is given grey ones.
+``train_on`` hr) a face is resized to the input size; below three quarters of the training faces'
+side there is a warning. A network of grey faces (FER2013, FERPlus) is given grey ones.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ from gmelib.record import PUBLISHED, Run, read_facts
 VIEWS = ("auto", "hr", "lr")
 GREY = ("fer2013", "ferplus")  # data sets of grey faces
 WEIGHTS = "model.safetensors"
-SMALL = 0.5  # hr: a face below this share of the training faces' side is given a warning
+# hr: a face below this share of the training faces' side is given a warning. FER2013's teacher has
+# 58 % of 599 test faces right at 48 px, 54 at 36, 48 at 24, 37 at 12.
+SMALL = 0.75
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _file(path: str) -> Picture:
 def _in_archive(path: Path) -> Iterator[Picture]:
     """Reads the pictures one after the other: the whole array need not fit into memory."""
     shape = _shape(path)
-    size = int(np.prod(shape[1:]))
+    size, name = int(np.prod(shape[1:])), _file(str(path)).name
     with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
         _header(file)
         for index in range(shape[0]):
@@ -101,7 +101,7 @@ def _in_archive(path: Path) -> Iterator[Picture]:
             if len(content) < size:
                 raise _no_archive(path, f"it ends within picture {index}")
             pixels = np.frombuffer(content, np.uint8).reshape(shape[1:])
-            yield Picture(f"{path}#{index}", as_picture(pixels))
+            yield Picture(f"{name}#{index}", as_picture(pixels))
 
 
 def _shape(path: Path) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from gmelib.data.faceset import shown
 from gmelib.experiment import run_student, run_teacher
 from gmelib.faces import crop
 from gmelib.predict.network import Predictor
-from gmelib.predict.pictures import given_pictures, read
+from gmelib.predict.pictures import count_pictures, given_pictures, read
 from gmelib.record import Run, write_atomic
 from gmelib.synthetic import draw_faces
 
@@ -50,9 +50,12 @@ def pictures_of(cfg: Config) -> Pictures:
     """The places in ``predict_paths``; where there are none, name -> drawn face (H, W, 3).
 
     A drawn face stands there in four sizes, from far above the student's low resolution to below.
+    Raises InputError for a place that is not there, or where there is no picture in any.
     """
     if cfg.predict_paths:
-        return [str(resolve(path)) for path in cfg.predict_paths]
+        places = [str(resolve(path)) for path in cfg.predict_paths]
+        count_pictures(places)
+        return places
     size = cfg.lr_size
     drawn = draw_faces(21, size=256, seed=DRAWING_SEED)
     names = [drawn.classes[label] for label in drawn.labels]
