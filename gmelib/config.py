@@ -113,15 +113,16 @@ class Config(DataParameters):
         "dataset", description="faces in figures; drawn for reports that are published")
     export: Literal["none", "npz", "png"] = Field(
         "none", description="01: write the low-resolution set out, with a manifest")
+    predict_paths: list[str] = Field(
+        [], description="08: images, folders, .npz files, from project root; empty: drawn")
     overlays: list[str] = Field(
         ["params/synthetic.yaml", "params/cpu.yaml"],
         description="start from these YAML files")
     force: bool = Field(False, description="train again although a finished run exists")
     batch: bool = Field(False, description="set by python -m gmelib.run: a misspelt name stops it")
 
-    _listed = field_validator("rows", "seeds", "sweeps", "methods", "modes", mode="before")(
-        ns.as_list
-    )
+    _listed = field_validator("rows", "seeds", "sweeps", "methods", "modes", "predict_paths",
+                              mode="before")(ns.as_list)  # fmt: skip
     _mapped = field_validator("method_options", mode="before")(ns.as_mapping)
 
     @model_validator(mode="after")

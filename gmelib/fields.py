@@ -13,10 +13,12 @@ TABLES = (
 # Fields that never change a figure, or are recorded by what really ran.
 PLUMBING = (
     "data_root", "device", "num_threads", "out_root", "teacher_run", "faces_shown", "export",
-    "overlays", "force", "batch", "resamples", "compile", *TABLES,
+    "overlays", "force", "batch", "resamples", "compile", "predict_paths", *TABLES,
 )  # fmt: skip
 # These name places on one machine, or say how a run was started; a record is read on others.
-PRIVATE = {"data_root", "out_root", "teacher_run", "overlays", "batch", "force", *TABLES}
+PRIVATE = {
+    "data_root", "out_root", "teacher_run", "overlays", "batch", "force", "predict_paths", *TABLES,
+}  # fmt: skip
 STUDENT_ONLY = (
     "lr_size", "kernel", "blur_sigma", "kd", "kd_weight", "kd_temperature", "kd_reduction",
     "kd_maps", "train_on", "teacher_run",

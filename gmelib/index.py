@@ -29,7 +29,7 @@ from gmelib.variants import row_of
 
 TEMPLATE = Path(__file__).with_name("index.html")
 STATES = ("running", "failed", "damaged", "broken", "unfinished", "done")  # what needs a look first
-OF_ONE_NETWORK = ("teacher", "student", "attention", "robustness")  # stages
+OF_ONE_NETWORK = ("teacher", "student", "attention", "predict", "robustness")  # stages
 NAMES = {"report.html": "report", "run.json": "record"}  # of links
 FIGURES = (
     "px", "seed", "epochs", "accuracy", "macro-F1", "validation", "hours", "finished",

@@ -23,7 +23,7 @@ def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run_smoke(root, "01_data_generation", "02_teacher") == 0
     assert run_smoke(root, "03_student_distillation", kd_weight="0") == 0
     assert run_smoke(root, "03_student_distillation", "06_attention_visualization") == 0
-    assert run_smoke(root, "09_robustness") == 0
+    assert run_smoke(root, "08_predict", "09_robustness") == 0
     table = {"rows": '["GME-Net", "DBAM+GM without KD"]', "sweeps": "[]"}
     assert run_smoke(root, "05_ablations", **table) == 0
     return root

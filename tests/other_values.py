@@ -19,5 +19,5 @@ OTHER = {
     "optimizer": "adam", "sam_rho": 0.05, "methods": ["eac"], "modes": ["hr"], "peers": "smoke",
     "drop_duplicates": "exact", "ferplus_rule": "soft", "ferplus_ties": "keep",
     "ferplus_unknown": "ignore", "ferplus_contempt": False, "rafdb_faces": "original",
-    "expw_align": "boxes", "expw_confidence": 50.0,
+    "expw_align": "boxes", "expw_confidence": 50.0, "predict_paths": ["faces"],
 }  # fmt: skip

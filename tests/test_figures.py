@@ -56,6 +56,13 @@ def balance():
     )  # fmt: skip
 
 
+def answers(count):
+    shares = np.random.default_rng(0).dirichlet(np.ones(7), count)
+    table = pd.DataFrame(shares, columns=[f"p_{name}" for name in CLASSES])
+    name = "a $photo$graph with a name that is far too lon$g.jpeg"
+    return table.assign(path=name, size=8.0, warning=["", "face of 8 px"] * (count // 2))
+
+
 def maps(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
@@ -94,6 +101,7 @@ DRAWN = {
         maps(7, 4, SIZE, SIZE), maps(7, 4, SIZE, SIZE), CLASSES, relative=True
     ),
     "attribution_grid": lambda: figures.attribution_grid(faces(7), METHODS, **TITLES),
+    "predicted_faces": lambda: figures.predicted_faces(list(faces(6)[:, 0].numpy()), answers(6)),
 }
 
 

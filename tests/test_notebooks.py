@@ -21,6 +21,7 @@ FIGURES = {
     "attention": {
         "agreement", "attention", "class_means", "attributions_student", "attributions_teacher",
     },
+    "predict": {"faces"},
     "robustness": {"sizes", "robustness"},
 }  # fmt: skip
 
@@ -44,7 +45,7 @@ def test_a_notebook_leaves_record_report_and_figures(smoke_root: Path, stage: st
 
 def test_runs_are_found_with_their_metrics(smoke_root: Path) -> None:
     table = load_runs(smoke_root).query("~published")
-    stages = ["ablation", "attention", "data", "robustness", "student", "student", "teacher"]
+    stages = "ablation attention data predict robustness student student teacher".split()
     assert sorted(table["stage"]) == stages
     trained = table[table["stage"].isin(["teacher", "student"])]
     assert trained["accuracy"].between(0, 1).all()

@@ -9,6 +9,7 @@ from gmelib.figures.attention import attention_maps, attribution_grid, class_mea
 from gmelib.figures.comparison import accuracy_against_cost
 from gmelib.figures.curves import fidelity, map_agreement
 from gmelib.figures.faces import class_balance, faces_grid, kernel_grid, resolution_grid
+from gmelib.figures.predictions import predicted_faces
 from gmelib.figures.robustness import robustness
 from gmelib.figures.scores import (
     confusion_matrix,
@@ -22,5 +23,6 @@ __all__ = [
     "ablation_contrasts", "ablation_rows", "ablation_sweeps", "accuracy_against_cost",
     "attention_maps", "attribution_grid", "class_balance", "class_mean_maps", "confusion_matrix",
     "faces_grid", "fidelity", "kernel_grid", "map_agreement", "metric_intervals",
-    "probability_bars", "recall_comparison", "resolution_grid", "robustness", "training_history",
+    "predicted_faces", "probability_bars", "recall_comparison", "resolution_grid", "robustness",
+    "training_history",
 ]  # fmt: skip
