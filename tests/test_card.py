@@ -10,6 +10,7 @@ import pytest
 import tiny
 from made_published import change, facts_of
 
+from gmelib import published
 from gmelib.card import FILES, card_of, markdown_of, problems_of, write_card
 from gmelib.card.__main__ import main
 from gmelib.config import PROJECT_ROOT, Config, InputError
@@ -147,6 +148,27 @@ def test_a_changed_figure_is_noticed(student: Path) -> None:
     card["metrics"]["all"]["accuracy"]["value"] += 0.01
     told.write_text(json.dumps(card))
     assert [p.split()[0] for p in problems_of(student)] == ["model_card.json"]
+
+
+def test_verifying_published_runs_reads_their_cards(student: Path) -> None:
+    write_card(student)
+    assert not [p for p in published.problems_of(student) if "run.json gives" in p]
+    page = student / FILES[1]
+    page.write_text(page.read_text() + "It reads minds.\n")
+    assert [p for p in published.problems_of(student) if "MODEL_CARD.md is not what" in p]
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_card_is_published_with_its_weights(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: bool
+) -> None:
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    write_card(student)
+    (student / "export").mkdir()
+    place = published.add(student, weights=weights)
+    present = {path.name for path in place.iterdir()}
+    assert (set(FILES) <= present) == weights and "export" not in present
+    assert problems_of(place) == []
 
 
 def test_the_command_writes_beside_the_weights(student: Path, capsys) -> None:

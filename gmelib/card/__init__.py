@@ -7,11 +7,14 @@ so :mod:`gmelib.published` makes it again and compares.
 import json
 from pathlib import Path
 
-from gmelib.card.content import WEIGHTS, card_of, input_text
+from gmelib.card.content import WEIGHTS, card_of, facts_of_network, input_text
 from gmelib.card.page import markdown_of
 from gmelib.record import write_atomic, write_json
 
-__all__ = ["FILES", "WEIGHTS", "card_of", "input_text", "markdown_of", "problems_of", "write_card"]
+__all__ = [
+    "FILES", "WEIGHTS", "card_of", "facts_of_network", "input_text", "markdown_of", "problems_of",
+    "write_card",
+]  # fmt: skip
 
 JSON, MARKDOWN = FILES = ("model_card.json", "MODEL_CARD.md")
 

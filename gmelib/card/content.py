@@ -68,8 +68,8 @@ DRAWN = (
 )
 
 
-def card_of(folder: Path) -> dict[str, Any]:
-    """The card of a finished teacher or student, as model_card.json holds it.
+def facts_of_network(folder: Path) -> dict[str, Any]:
+    """The record of a finished teacher or student.
 
     Raises:
         InputError: the run is not finished, or trained no network.
@@ -80,6 +80,16 @@ def card_of(folder: Path) -> dict[str, Any]:
             f"{shown(folder)}: is a record of {facts['stage']}, which trains no network; expected "
             "the folder of a teacher or a student"
         )
+    return facts
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """The card of a finished teacher or student, as model_card.json holds it.
+
+    Raises:
+        InputError: as :func:`facts_of_network`.
+    """
+    facts = facts_of_network(folder)
     cfg = Config.make(**facts["config"])
     title, licence = DATA[cfg.dataset]
     everything = facts["metrics"]["all"]
