@@ -205,6 +205,30 @@ def test_a_full_disk_is_one_line(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "fails, name, advice",
+    [("to_program", bundle.PROGRAM, "torch"), ("write_onnx", bundle.ONNX, "torch"),
+     ("quantize", bundle.INT8, "--no-int8")],
+)  # fmt: skip
+def test_what_cannot_be_exported_is_told_in_one_line(
+    student: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails, name, advice
+) -> None:
+    def fail(*_):
+        raise RuntimeError("no such operator: aten::frown\nand forty lines")
+
+    for step in ("to_program", "write_onnx"):
+        monkeypatch.setattr(bundle, step, lambda *_: None)
+    for step in ("save", "load"):
+        monkeypatch.setattr(bundle.torch.export, step, lambda *_, **__: torch.nn.Identity())
+    monkeypatch.setattr(bundle, "session", lambda *_: None)
+    monkeypatch.setattr(bundle, "_checked", lambda *_: {})
+    monkeypatch.setattr(bundle, "find_faces", lambda run, data_root: MANY)
+    monkeypatch.setattr(bundle, fails, fail)
+    text = tiny.refusal(export_run, student, tmp_path / "out" / "export")
+    assert f"makes no {name} of this network (no such operator: aten::frown)" in text
+    assert advice in text and list((tmp_path / "out").iterdir()) == []
+
+
 # -- where it goes --------------------------------------------------------------------------------
 
 

@@ -31,7 +31,10 @@ from gmelib.export.checks import (
     noise,
 )
 from gmelib.export.graphs import (
+    BATCH,
+    INPUT,
     OPSET,
+    OUTPUT,
     quantize,
     require_onnx,
     session,
@@ -39,7 +42,7 @@ from gmelib.export.graphs import (
     write_onnx,
 )
 from gmelib.export.latency import latency
-from gmelib.export.module import Signature, deployable, signature
+from gmelib.export.module import Deployable, Signature, deployable, signature
 from gmelib.export.sample import Sample, find_faces, take
 from gmelib.methods import title_of
 from gmelib.record import Run, now, unwritable, versions, write_json
@@ -92,17 +95,7 @@ def export_run(
     native = None if faces is None else (faces.images.shape[1], faces.images.shape[-1])
     taken = signature(run.cfg, run.stage, size=size, channels=channels, native=native)
     sample = take(faces, run.cfg, taken)
-    facts = {
-        "schema": 1,
-        "run": run.id,
-        "model": f"{title_of(run.cfg)}, {run.stage}",
-        "classes": list(classes),
-        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", *taken, taken.size]},
-        "preprocessing": input_text(run.cfg, run.stage),
-        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(classes)]},
-        "flip_average": module.flip_average,
-        "opset": OPSET,
-    }
+    facts = _about(run, module, classes, taken)
     with _made_beside(place) as folder, tqdm(total=6, desc="export") as bar:
         backends = _write(folder, module, taken, facts, bar)
         facts |= _checked(module, backends, sample, taken)
@@ -117,31 +110,60 @@ def export_run(
     return place
 
 
+def _about(
+    run: Run, module: Deployable, classes: tuple[str, ...], taken: Signature
+) -> dict[str, Any]:
+    """What an exported file is and takes; written into each of them."""
+    return {
+        "schema": 1,
+        "run": run.id,
+        "model": f"{title_of(run.cfg)}, {run.stage}",
+        "classes": list(classes),
+        "input": {"name": INPUT, "dtype": "uint8", "shape": [BATCH, *taken, taken.size]},
+        "preprocessing": input_text(run.cfg, run.stage),
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(classes)]},
+        "flip_average": module.flip_average,
+        "opset": OPSET,
+    }
+
+
 def _step(bar: tqdm, name: str) -> None:
     bar.set_postfix_str(name)
     bar.update()
 
 
+@contextmanager
+def _in_one_line(what: str, advice: str) -> Iterator[None]:
+    """Errors of torch and onnxruntime, whose many kinds share no base, as an InputError."""
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"export: {what} of this network ({reason}); {advice}") from error
+
+
 def _write(
-    folder: Path, module: Any, taken: Signature, facts: dict[str, Any], bar: tqdm
+    folder: Path, module: Deployable, taken: Signature, facts: dict[str, Any], bar: tqdm
 ) -> dict[str, Predict]:
     """The two float32 files; what runs them, read back from the disk."""
+    newer = "another version of torch may, see constraints.txt"
     _step(bar, EXPORTED)
-    program = to_program(module, noise(2, taken))
-    torch.export.save(program, folder / PROGRAM, extra_files={ABOUT: json.dumps(facts)})
+    with _in_one_line(f"torch makes no {PROGRAM}", newer):
+        program = to_program(module, noise(2, taken))
+        torch.export.save(program, folder / PROGRAM, extra_files={ABOUT: json.dumps(facts)})
+        loaded = torch.export.load(folder / PROGRAM).module()
     _step(bar, "ONNX")
-    write_onnx(program, folder / ONNX, facts)
+    with _in_one_line(f"torch makes no {ONNX}", newer):
+        write_onnx(program, folder / ONNX, facts)
+        runtime = session(folder / ONNX, torch.get_num_threads())
     _step(bar, "check")
-    loaded = torch.export.load(folder / PROGRAM).module()
-    return {
-        EAGER: by_torch(module),
-        EXPORTED: by_torch(loaded),
-        RUNTIME: by_onnx(session(folder / ONNX, torch.get_num_threads())),
-    }
+    return {EAGER: by_torch(module), EXPORTED: by_torch(loaded), RUNTIME: by_onnx(runtime)}
 
 
 def _checked(
-    module: Any, backends: dict[str, Predict], sample: Sample, taken: Signature
+    module: Deployable, backends: dict[str, Predict], sample: Sample, taken: Signature
 ) -> dict[str, Any]:
     """How far the backends are from the network, on faces and on noise."""
     kinds = {sample.told: sample.test, "noise": noise(max(BATCHES), taken)}
@@ -155,22 +177,13 @@ def _checked(
 
 def _smaller(folder: Path, full: Predict, sample: Sample) -> tuple[Predict, dict[str, Any]]:
     """The 8-bit file: what runs it, and what it loses on the test faces."""
-    try:
+    with _in_one_line(f"onnxruntime makes no {INT8}", "leave it out with --no-int8"):
         quantize(folder / ONNX, folder / INT8, sample.calibration)
         small = by_onnx(session(folder / INT8, torch.get_num_threads()))
-    except Exception as error:  # onnxruntime raises its own kinds, which share no base
-        raise InputError(
-            f"export: onnxruntime makes no 8-bit file of this network ({_first_line(error)}); "
-            "leave it out with --no-int8"
-        ) from error
     results = (in_batches(predict, sample.test) for predict in (full, small))
     cost = cost_of_eight_bits(*results, sample.labels)
     told = {"calibrated_on": len(sample.calibration), "measured_on": sample.told}
     return small, told | cost
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _circumstances(folder: Path) -> dict[str, Any]:

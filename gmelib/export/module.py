@@ -24,15 +24,16 @@ class Deployable(nn.Module):
     """uint8 faces (N, C, S, S) -> probabilities (N, classes) float32.
 
     Args:
-        model: a network of the workbook; put into eval mode.
+        model: a network of the workbook; put into eval mode, without gradients.
         view: makes the network's input of native faces (:func:`gmelib.batches.make_view`).
         flip_average: average the log-probabilities with those of the mirrored faces.
     """
 
     def __init__(self, model: nn.Module, view: View, *, flip_average: bool):
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.requires_grad_(False)
         self.view, self.flip_average = view, flip_average
+        self.eval()
 
     def forward(self, faces: Tensor) -> Tensor:
         if self.flip_average:  # in one pass, so that the graph holds the network once
@@ -51,7 +52,7 @@ def deployable(run: Run, *, flip_average: bool | None = None) -> tuple[Deployabl
     """
     model, cfg, classes = load_weights(run.folder / "model.safetensors")
     flip = cfg.flip_average if flip_average is None else flip_average
-    return Deployable(model, make_view(cfg, run.stage), flip_average=flip).eval(), classes
+    return Deployable(model, make_view(cfg, run.stage), flip_average=flip), classes
 
 
 def signature(
