@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmelib import leaks, robustness
+from gmelib import card, leaks, robustness
 from gmelib.ablation import complete, contrasts, row_students, scores
 from gmelib.comparison import compared_students, comparison, differences
 from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
@@ -32,8 +32,8 @@ from gmelib.readme import filled
 from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
 
 README = PROJECT_ROOT / "README.md"
-WEIGHTS = "model.safetensors"
-LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json"}
+WEIGHTS = card.WEIGHTS
+LEFT_OUT = {"last.pt", "next.pt", "previous.pt", "lock.json", "training.json", "export"}
 TOLERANCE = 1e-9  # of a recomputed figure
 PLACES = ("data_root", "out_root", "teacher_run")  # parameters that name places on one machine
 
@@ -46,7 +46,7 @@ def problems_of(folder: Path) -> list[str]:
     facts = read_facts(folder)
     wrong = []
     if facts["stage"] in ("teacher", "student"):
-        wrong = _wrong_figures(folder, facts)
+        wrong = [*_wrong_figures(folder, facts), *card.problems_of(folder)]
     elif facts["stage"] in ("ablation", "comparison"):
         wrong = _wrong_table(facts)
     elif facts["stage"] == "robustness":
@@ -150,7 +150,7 @@ def add(folder: Path, *, weights: bool = True) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
 
     def left_out(_: str, names: list[str]) -> set[str]:
-        without = LEFT_OUT if weights else {*LEFT_OUT, WEIGHTS}
+        without = LEFT_OUT if weights else {*LEFT_OUT, WEIGHTS, *card.FILES}
         return {n for n in names if n in without or n.startswith(".")}
 
     shutil.copytree(folder, temporary, ignore=left_out)

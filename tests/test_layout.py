@@ -19,7 +19,7 @@ ORDER = """
 namespace parameters fields config lock record filters synthetic faces data degrade gallery
 attention blocks model losses compute small_maps processes batches objective peers methods schedule
 optimize history checkpoint train metrics evaluate experiment attribution variants paper wording
-leaks estimate ablation comparison tables figures explore export card predict report fer_package
+leaks estimate ablation comparison tables figures explore card export predict report fer_package
 robustness index grid listing readme published run launch worker check overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))

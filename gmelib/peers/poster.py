@@ -148,7 +148,7 @@ class POSTER(nn.Module):
             x = F.interpolate(x, size=self.input_size, mode="nearest")
         x = self.normalize(x)
         # of a flattened map each token is 16 x width values, which run over several channels
-        image = self.embed(self.image(x).reshape(len(x), self.tokens, -1))
+        image = self.embed(self.image(x).reshape(x.shape[0], self.tokens, -1))
         landmarks = self.landmarks(x).flatten(2).transpose(1, 2)  # a token is a place
         return Output(self.head(self.gate(self.pyramid(image, landmarks))))
 
