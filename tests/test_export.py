@@ -113,6 +113,8 @@ def test_defaults_of_the_faces() -> None:
     assert signature(cfg, "student") == (1, 8)
     assert signature(cfg, "teacher") == (1, 48)
     assert signature(tiny.config(dataset="rafdb"), "teacher") == (3, 100)
+    assert signature(tiny.config(dataset="expw"), "teacher") == (3, 112)
+    assert signature(tiny.config(dataset="expw", face_size=64), "teacher") == (3, 64)
     assert signature(tiny.config(drawn_size=64), "teacher") == (3, 64)
     assert signature(tiny.config(dataset="folder", face_size=70), "teacher") == (3, 70)
     assert signature(tiny.config(dataset="folder"), "teacher", native=(1, 55)) == (1, 55)

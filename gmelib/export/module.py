@@ -10,7 +10,8 @@ from gmelib.checkpoint import load_weights
 from gmelib.config import Config, InputError
 from gmelib.record import Run
 
-NATIVE = {"fer2013": (1, 48), "ferplus": (1, 48), "rafdb": (3, 100)}  # channels, side in px
+GREY = {"fer2013": 48, "ferplus": 48}  # px, of a data set's faces
+RGB = {"rafdb": 100, "expw": 112}  # px, where face_size is 0
 
 
 class Signature(NamedTuple):
@@ -74,8 +75,7 @@ def signature(
     Raises:
         InputError: no default, or a size below a student's lr_size.
     """
-    own = cfg.drawn_size if cfg.dataset == "synthetic" else cfg.face_size
-    known = native or NATIVE.get(cfg.dataset, (3, own))
+    known = native or _native(cfg)
     size = size or (known[1] if stage == "teacher" else cfg.lr_size)
     if not size:
         raise InputError(
@@ -88,3 +88,11 @@ def signature(
             "many or more, for enlarging makes no low resolution"
         )
     return Signature(channels or known[0], size)
+
+
+def _native(cfg: Config) -> tuple[int, int]:
+    """Channels and side of a data set's faces; the side is 0 where nothing tells it."""
+    if cfg.dataset in GREY:
+        return 1, GREY[cfg.dataset]
+    is_drawn = cfg.dataset == "synthetic"
+    return 3, cfg.drawn_size if is_drawn else cfg.face_size or RGB.get(cfg.dataset, 0)
