@@ -27,7 +27,8 @@ from gmelib.data.faceset import shown
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 LISTED = 20  # unreadable files that are named
-NAMED = ("fer2013", "ferplus", "rafdb", "expw")  # the rest are folders of one's own faces
+NAMED = ("fer2013", "ferplus", "rafdb", "expw")
+OTHER_PLACES = {"raf-db", "dataset"}  # of RAF-DB; all other folders hold one's own faces
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def configurations(data_root: str, only: Sequence[str] = ()) -> Iterator[Config]
         return
     root = Config.make(data_root=data_root).path("data_root")
     for place in sorted(path for path in root.iterdir() if path.is_dir()):
-        if place.name.lower() not in NAMED and (place / "train").is_dir():
+        own = place.name.lower() not in {*NAMED, *OTHER_PLACES}
+        if own and (place / "train").is_dir():
             yield Config.make(dataset="folder", data_root=data_root, folder_name=place.name)
 
 

@@ -23,7 +23,7 @@ class DataParameters(BaseModel):
     folder_name: str = Field("faces", description="folder: sub-folder of data_root")
     face_size: int = Field(
         0, ge=0, le=1024,
-        description="folder, rafdb, expw: side of a face, px; 0: as it is, or 112")
+        description="folder, rafdb, expw: side of a face, px; 0: as it is, expw: 112")
     val_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="share of train held out where there is no validation split")
     drop_duplicates: Literal["none", "exact", "near"] = Field(

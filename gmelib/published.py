@@ -143,8 +143,13 @@ def add(folder: Path, *, weights: bool = True) -> Path:
 
     Args:
         weights: the network too, which further students of a teacher, 06 and 07 need.
+
+    Raises:
+        InputError: if the run is not finished, or is one that must not be published.
     """
     facts = read_facts(folder)
+    if facts["stage"] == "predict":
+        raise InputError(f"{folder}: shows pictures of its user's; such a report is not published")
     place = PUBLISHED / facts["dataset"] / facts["stage"] / facts["run"]
     temporary = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -135,6 +135,13 @@ def test_an_unfinished_run_cannot_be_published(place: Path, tmp_path: Path) -> N
     assert published.verify() == []
 
 
+def test_a_report_with_pictures_of_its_users_cannot_be_published(tmp_path: Path) -> None:
+    facts = {"run": "x", "dataset": "synthetic", "stage": "predict", "config": {}}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="not published"):
+        published.add(tmp_path)
+
+
 def test_figures_need_no_weights(place: Path, tmp_path: Path) -> None:
     folder = published_student(place, "kd5")
     copied = shutil.copytree(folder, tmp_path / "own" / folder.name)

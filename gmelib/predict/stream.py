@@ -27,7 +27,7 @@ from gmelib.predict.pictures import Picture, given_pictures, read
 from gmelib.record import Run
 
 Detector = Callable[[np.ndarray], list[Face]]  # (H, W, 3) uint8 -> its faces
-DETECTORS = ("none", "mtcnn", "cascade")
+DETECTORS = ("none", *faces.DETECTORS)
 WORKERS = min(4, os.cpu_count() or 1)  # threads that read pictures
 BLOCK = 64  # pictures, and faces that the network answers at once
 EXACT = 512  # px: a JPEG is decoded at a fraction of its size as long as this is left of each side
