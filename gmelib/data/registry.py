@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gmelib.config import Config, InputError
-from gmelib.data import duplicates
+from gmelib.data import duplicates, expw, fer2013_csv, rafdb
 from gmelib.data.cache import cached_faces
 from gmelib.data.expw import load_expw
 from gmelib.data.faceset import FaceSet, training_problems
@@ -48,6 +48,18 @@ def load_faces(cfg: Config) -> FaceSet:
     if problems:
         raise InputError("; ".join(problems))
     return faces
+
+
+def native_faces(cfg: Config) -> tuple[int, int]:
+    """Channels and side in px of a data set's faces, without loading it.
+
+    The side is 0 where only the files tell it.
+    """
+    if cfg.dataset in ("fer2013", "ferplus"):
+        return 1, fer2013_csv.SIDE
+    if cfg.dataset == "synthetic":
+        return 3, cfg.drawn_size
+    return 3, cfg.face_size or {"rafdb": rafdb.SIDE, "expw": expw.SIDE}.get(cfg.dataset, 0)
 
 
 def _without_copies(cfg: Config, faces: FaceSet) -> FaceSet:

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from gmelib.batches import View, make_view
 from gmelib.checkpoint import load_weights
 from gmelib.config import Config, InputError
+from gmelib.data import native_faces
 from gmelib.record import Run
-
-GREY = {"fer2013": 48, "ferplus": 48}  # px, of a data set's faces
-RGB = {"rafdb": 100, "expw": 112}  # px, where face_size is 0
 
 
 class Signature(NamedTuple):
@@ -75,7 +73,7 @@ def signature(
     Raises:
         InputError: no default, or a size below a student's lr_size.
     """
-    known = native or _native(cfg)
+    known = native or native_faces(cfg)
     size = size or (known[1] if stage == "teacher" else cfg.lr_size)
     if not size:
         raise InputError(
@@ -88,11 +86,3 @@ def signature(
             "many or more, for enlarging makes no low resolution"
         )
     return Signature(channels or known[0], size)
-
-
-def _native(cfg: Config) -> tuple[int, int]:
-    """Channels and side of a data set's faces; the side is 0 where nothing tells it."""
-    if cfg.dataset in GREY:
-        return 1, GREY[cfg.dataset]
-    is_drawn = cfg.dataset == "synthetic"
-    return 3, cfg.drawn_size if is_drawn else cfg.face_size or RGB.get(cfg.dataset, 0)

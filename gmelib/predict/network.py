@@ -23,11 +23,10 @@ from gmelib.batches import predict_logits
 from gmelib.checkpoint import load_weights
 from gmelib.compute import pick_device, pick_precision
 from gmelib.config import Config, InputError, resolve
-from gmelib.data import fer2013
+from gmelib.data import native_faces
 from gmelib.record import PUBLISHED, Run, read_facts
 
 VIEWS = ("auto", "hr", "lr")
-GREY = ("fer2013", "ferplus")  # data sets of grey faces
 WEIGHTS = "model.safetensors"
 # hr: a face below this share of the training faces' side is given a warning. FER2013's teacher has
 # 58 % of 599 test faces right at 48 px, 54 at 36, 48 at 24, 37 at 12.
@@ -56,17 +55,12 @@ class Predictor:
 
     @property
     def mode(self) -> Literal["L", "RGB"]:
-        return "L" if self.cfg.dataset in GREY else "RGB"
+        return "L" if native_faces(self.cfg)[0] == 1 else "RGB"
 
     @property
     def native(self) -> int:
         """Side in px of the faces that training started from, as far as the parameters tell."""
-        cfg = self.cfg
-        if cfg.dataset in GREY:
-            return fer2013.SIDE
-        if cfg.dataset == "synthetic":
-            return cfg.drawn_size
-        return cfg.face_size or {"rafdb": 100, "expw": 112}.get(cfg.dataset, cfg.input_size)
+        return native_faces(self.cfg)[1] or self.cfg.input_size
 
     def see(self, square: np.ndarray) -> np.ndarray:
         """A square face (S, S) or (S, S, 3) uint8 at its own resolution, brought to `size`.
