@@ -31,6 +31,7 @@ def check(capsys, *arguments):
 def test_ones_own_faces_are_found_and_well(root, capsys):
     status, out, _ = check(capsys, root)
     assert status == 0
+    assert "layout: mine/<split>/<class>/<image>" in out
     assert "folder: fingerprint" in out and "no problem found" in out
     assert "class balance:" in out and "near copy" not in out
     assert "fer2013: not here; expected data_root/fer2013/fer2013.csv" in out
@@ -66,6 +67,7 @@ def test_a_subset_is_a_problem_and_a_damaged_file_too(tmp_path, capsys):
     path = write(tmp_path, csv_lines())
     status, out, _ = check(capsys, tmp_path, "--dataset", "fer2013")
     assert status == 1 and "published are 28709" in out
+    assert "layout: fer2013.csv" in out
     path.write_text("emotion,pixels\n1,2\n")
     status, out, _ = check(capsys, tmp_path, "--dataset", "fer2013")
     assert status == 1 and "no column Usage" in out

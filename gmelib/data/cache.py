@@ -24,7 +24,7 @@ import torch
 from gmelib.data.faceset import FaceSet
 from gmelib.record import unwritable
 
-SCHEMA = 1  # raised when the content of a cached folder changes its meaning
+SCHEMA = 2  # raised when the content of a cached folder changes its meaning
 _META = "meta.json"
 IMAGES = "images.npy"
 

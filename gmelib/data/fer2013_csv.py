@@ -98,4 +98,5 @@ def read_csv(path: Path) -> FaceSet:
         split=np.array([USAGE[row.usage] for row in rows]),
         ids=np.arange(len(rows)),
         classes=EXPRESSIONS[:7],
+        extras={"notes": [f"layout: {path.name}"]},
     )

@@ -53,13 +53,13 @@ def _with_usage(entries: list[Entry]) -> list[Entry] | None:
 
 
 def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
-    extras = {"notes": ["read from image folders, split as they are"]}
+    extras = {"notes": ["layout: image folders, split as they are"]}
     if not any(entry.split == "validation" for entry in entries):
         told = _with_usage(entries)
-        note = "read from image folders; PublicTest and PrivateTest are told by the images' names"
+        note = "layout: image folders; PublicTest and PrivateTest are told by the images' names"
         if told is None:
             note = (
-                "read from image folders; test is PublicTest and PrivateTest, and validation is "
+                "layout: image folders; test is PublicTest and PrivateTest, and validation is "
                 "held out of train: not the published splits"
             )
         extras = {"notes": [note]} | ({} if told else {"layout": MERGED})

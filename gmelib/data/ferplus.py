@@ -75,6 +75,7 @@ def _match(faces: FaceSet, path: Path, rule: Rule) -> FaceSet:
     extras = {
         "dropped": {r: int((reasons == r).sum()) for r in rule.reasons},
         "rule": rule.name,
+        "notes": [f"{note}, {path.name}" for note in faces.extras.get("notes", [])],
     }
     if rule.name == "soft":
         extras["targets"] = targets(votes[kept], [names.tolist().index(c) for c in classes])

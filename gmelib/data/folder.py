@@ -185,6 +185,7 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
         ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
+        extras={"notes": [f"layout: {root.name}/<split>/<class>/<image>"]},
     )
 
 

@@ -186,7 +186,10 @@ def _build(folder: Path, place: Path, source: Source) -> FaceSet:
         classes=EXPRESSIONS[:7],
         extras={
             "dropped": _counted([reason for _, reason in outcomes]),
-            "notes": _notes(len(outcomes), kept, split, place / DROPPED_FILE),
+            "notes": [
+                f"layout: {shown(files.labels)}, {shown(files.photographs)}",
+                *_notes(len(outcomes), kept, split, place / DROPPED_FILE),
+            ],
         },
     )
 
