@@ -99,10 +99,21 @@ def test_a_data_set_that_is_not_planned_says_so(place: Path) -> None:
 def test_the_projects_own_tables_have_every_block() -> None:
     text = (PROJECT_ROOT / "README.md").read_text()
     assert [match.group(2, 3) for match in readme.MARK.finditer(text)] == [
-        ("ablation", "fer2013"), ("ablation", "ferplus"), ("costs", "all"),
+        ("ablation", "fer2013"), ("leaks", "fer2013"), ("ablation", "ferplus"), ("costs", "all"),
         ("comparison", "ferplus"), ("rates", "fer2013, ferplus"), ("resolutions", "fer2013"),
         ("sweeps", "fer2013"), ("ablation", "rafdb, expw"),
     ]  # fmt: skip
+
+
+def test_what_copies_are_worth_is_told_of_teacher_and_student_with_and_without_them() -> None:
+    head, _, *lines = readme.leaks_table("fer2013").splitlines()
+    assert "without exact copies (n = 3,301)" in head and "copy alone (n = 541)" in head
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines]
+    assert names == [
+        "teacher, 48 px", "student, 12 px",
+        "teacher, 48 px, trained without copies", "student, 12 px, trained without copies",
+    ]  # fmt: skip
+    assert "not published" in readme.leaks_table("rafdb")
 
 
 # -- the list -------------------------------------------------------------------------------------
