@@ -1,12 +1,15 @@
-"""Prediction against a plain loop: python benchmarks/predict.py [threads] [pictures] [RUN]
+"""Prediction against a plain loop, in pictures a second and peak memory.
+
+    python benchmarks/predict.py [--threads 1] [--pictures 10000] [--run FOLDER]
 
 Makes pictures of drawn faces (JPEG and PNG, 48 to 112 px) in a temporary folder and predicts them
-with a student (a published one, or the run folder RUN), streamed as `python -m gmelib.predict`
+with a student (a published one, or --run), streamed as `python -m gmelib.predict`
 does, and one by one as a plain loop would: open, shrink, restore, network, with the mirrored face.
 Prints pictures a second of both, and the peak memory of the command for a tenth of the pictures and
 for all of them.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -99,5 +102,9 @@ def main(threads: int, count: int, run: Path) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:] + ["1", "10000", str(RUN)][len(sys.argv) - 1 :]
-    main(int(given[0]), int(given[1]), Path(given[2]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--run", type=Path, default=RUN, help="folder of a student")
+    options = parser.parse_args()
+    main(options.threads, options.pictures, options.run)
