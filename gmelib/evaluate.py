@@ -56,13 +56,17 @@ def save_predictions(path: Path, table: pd.DataFrame) -> None:
 
 def load_predictions(folder: Path) -> pd.DataFrame:
     """The test predictions of a finished run; :class:`InputError` if they are not readable."""
-    path = folder / "predictions.parquet"
+    again = "restore it, or make the run again with force = True"
+    return read_table(folder / "predictions.parquet", "predictions", again)
+
+
+def read_table(path: Path, what: str, advice: str) -> pd.DataFrame:
+    """A parquet file beside a record; :class:`InputError` naming it, and what to do, if damaged."""
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read as a table of predictions ({type(error).__name__}); "
-            "restore it, or make the run again with force = True"
+            f"{path}: cannot be read as a table of {what} ({type(error).__name__}); {advice}"
         ) from None
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gmelib.config import InputError
 from gmelib.data.duplicates import copies_between, leaked
-from gmelib.evaluate import load_predictions
+from gmelib.evaluate import load_predictions, read_table
 from gmelib.metrics import metrics
 from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
 
@@ -26,14 +26,7 @@ def save_copies(run: Run, copies: pd.DataFrame) -> pd.DataFrame:
 
 def load_copies(folder: Path) -> pd.DataFrame:
     """The pairs that a data run found; :class:`InputError` if they are not readable."""
-    path = folder / FILE
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a table of copies ({type(error).__name__}); run "
-            "01_data_generation again"
-        ) from None
+    return read_table(folder / FILE, "copies", "run 01_data_generation again")
 
 
 def published_copies(dataset: str) -> pd.DataFrame | None:
