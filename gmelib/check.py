@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 from tqdm.auto import tqdm
 
 from gmelib.config import Config, InputError
 from gmelib.data import DATASETS, DataReport, FaceSet, check_dataset
 from gmelib.data.duplicates import copies_between, find_copies, leaked
 from gmelib.data.faceset import shown
+from gmelib.data.folder import open_image
+from gmelib.predict.pictures import SUFFIXES
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 LISTED = 20  # unreadable files that are named
 NAMED = ("fer2013", "ferplus", "rafdb", "expw")
 OTHER_PLACES = {"raf-db", "dataset"}  # of RAF-DB; all other folders hold one's own faces
@@ -51,7 +51,8 @@ class Examination:
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} files cannot be read:")
             parts += [f"  {line}" for line in self.unreadable[:LISTED]]
-            parts += [f"  and {len(self.unreadable) - LISTED} more"][: len(parts) > LISTED]
+            if len(self.unreadable) > LISTED:
+                parts.append(f"  and {len(self.unreadable) - LISTED} more")
         return "\n".join(parts)
 
 
@@ -82,13 +83,12 @@ def place_of(cfg: Config) -> Path:
 
 def unreadable_files(root: Path) -> Iterator[str]:
     """A line for every image file under a folder that cannot be decoded."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGES)
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     for path in tqdm(files, desc="files", unit="file", disable=len(files) < 1000):
         try:
-            with Image.open(path) as image:
-                image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            yield f"{shown(path)}: {' '.join(str(error).split())}"
+            open_image(path)
+        except InputError as error:
+            yield str(error)
 
 
 def _balance(faces: FaceSet) -> str:
@@ -144,11 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: list[Examination] = []
     missing: list[DataReport] = []
     for cfg in configurations(args.data_root, args.dataset):
-        try:
-            examined = examine(cfg, near=not args.exact)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+        examined = examine(cfg, near=not args.exact)
         if examined.report.is_missing:
             missing.append(examined.report)
             continue

@@ -205,7 +205,7 @@ def leaks_table(dataset: str) -> str:
         line["network"] = name
         if run.is_done:
             for faces, row in scores_of.loc[name].iterrows():
-                line[faces] = f"{percent(row['value'], row['low'], row['high'], digits=2)}"
+                line[faces] = percent(row["value"], row["low"], row["high"], digits=2)
             line["records"] = f"[seed {run.cfg.seed}]({_place(run.folder)}/run.json)"
         else:
             line["records"] = f"not run (est. {estimated_hours(run.cfg, run.stage):.1f} h)"

@@ -63,6 +63,15 @@ def test_every_unreadable_file_is_named(root, capsys):
     assert "happy/03.png" in out and "happy/06.png" in out
 
 
+@pytest.mark.parametrize("number, more", [(8, None), (20, None), (21, "and 1 more")])
+def test_only_some_of_many_unreadable_files_are_named(root, capsys, number, more):
+    for i in range(number):
+        (root / f"mine/train/happy/bad{i:02}.png").write_bytes(b"no image")
+    _, out, _ = check(capsys, root)
+    assert f"{number} files cannot be read" in out and out.count("/bad") >= min(number, 20)
+    assert ("more" in out) == bool(more) and (more or "") in out
+
+
 def test_a_subset_is_a_problem_and_a_damaged_file_too(tmp_path, capsys):
     path = write(tmp_path, csv_lines())
     status, out, _ = check(capsys, tmp_path, "--dataset", "fer2013")
