@@ -191,8 +191,11 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
             "fingerprint": faces.fingerprint,
             "counts": faces.counts().to_dict(),
             "duplicates": int(faces.duplicate.sum()),
+            "channels": faces.images.shape[1],
+            "side": faces.images.shape[-1],
         },
-        complexity=complexity(model.cpu().float(), cfg.input_size),
+        # of a fresh network: training has given this one's small maps another arithmetic
+        complexity=complexity(initial_model(cfg, len(faces.classes)), cfg.input_size),
         revision=state["sessions"][-1]["revision"],
         sessions=state["sessions"],
         wall_seconds=sum(s["seconds"] for s in state["sessions"]),

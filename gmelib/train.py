@@ -81,7 +81,9 @@ class Trainer:
         self.optimizer = make_optimizer(cfg, model)
         self.average = None
         if cfg.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema))
+            # buffers too: averaged weights go with averaged statistics of BatchNorm
+            average = get_ema_multi_avg_fn(cfg.ema)
+            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         self.view, self.teacher_view = make_view(cfg, run.stage), make_view(cfg, "teacher")
         self.objective = make_objective(
             cfg,

@@ -12,11 +12,11 @@ from gmelib import experiment, record
 from gmelib.batches import make_view, predict_logits
 from gmelib.checkpoint import load_checkpoint, load_model
 from gmelib.config import Config
-from gmelib.evaluate import load_predictions
+from gmelib.evaluate import complexity, load_predictions
 from gmelib.experiment import find_teacher, history, run_student, run_teacher
 from gmelib.fields import PRIVATE
 from gmelib.metrics import report
-from gmelib.train import Trainer
+from gmelib.train import Trainer, initial_model
 
 # -- the record -----------------------------------------------------------------------------------
 
@@ -34,12 +34,24 @@ def test_the_record_says_what_ran_on_what_and_what_came_out(root):
         "fingerprint": faces.fingerprint,
         "counts": faces.counts().to_dict(),
         "duplicates": 1,
+        "channels": 1,
+        "side": 32,
     }
     session = facts["sessions"][0]
     assert session["threads"] == 1 and session["precision"] == "float32" and session["device"]
     assert facts["wall_seconds"] == pytest.approx(session["seconds"])
     assert facts["complexity"]["parameters"] == sum(p.numel() for p in load_model(run).parameters())
     assert str(root) not in json.dumps(facts)
+
+
+def test_costs_are_those_of_the_network_and_not_of_its_arithmetic(tmp_path, monkeypatch):
+    """Training lets wide convolutions of small maps skip the padding; the count must not."""
+    run, faces = tiny.run_of(tmp_path, kd_weight=0.0), tiny.faces()
+    monkeypatch.setattr("gmelib.small_maps.MANY_WEIGHTS", 1)
+    trained = Trainer(run, initial_model(run.cfg, 4), faces, None).model
+    expected = complexity(initial_model(run.cfg, 4), run.cfg.input_size)
+    assert complexity(trained, run.cfg.input_size)["macs"] < expected["macs"]
+    assert run_student(run.cfg, faces).facts()["complexity"] == expected
 
 
 def test_metrics_are_given_with_and_without_the_faces_seen_in_training(root):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from gmelib.config import Config, InputError
 from gmelib.data import duplicates, expw, fer2013_csv, rafdb
@@ -50,11 +51,17 @@ def load_faces(cfg: Config) -> FaceSet:
     return faces
 
 
-def native_faces(cfg: Config) -> tuple[int, int]:
+def native_faces(cfg: Config, facts: Mapping[str, Any] | None = None) -> tuple[int, int]:
     """Channels and side in px of a data set's faces, without loading it.
 
     The side is 0 where only the files tell it.
+
+    Args:
+        facts: the record of a run with them, which knows; one of older code does not.
     """
+    data = facts.get("data", {}) if facts else {}
+    if {"channels", "side"} <= data.keys():
+        return data["channels"], data["side"]
     if cfg.dataset in ("fer2013", "ferplus"):
         return 1, fer2013_csv.SIDE
     if cfg.dataset == "synthetic":
