@@ -36,8 +36,12 @@ PACKAGES = (
 # -- files ----------------------------------------------------------------------------------------
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that it is either whole or not there; :class:`InputError` if it cannot."""
+KEPT = "set out_root to another folder, then start again: finished epochs are kept"
+
+
+def write_atomic(path: Path, data: bytes, *, advice: str = KEPT) -> None:
+    """Writes a file so that it is either whole or not there; :class:`InputError` if it cannot,
+    with the advice what to do besides freeing space."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,14 +53,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, advice=advice) from error
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError, *, advice: str = KEPT) -> InputError:
     return InputError(
         f"{path}: cannot be written ({error.strerror or error}); expected a writable folder with "
-        "free space; free some or set out_root to another folder, then start again: finished "
-        "epochs are kept"
+        f"free space; free some or {advice}"
     )
 
 

@@ -1,5 +1,7 @@
 """Prediction: what reaches the network and what it answers, against a plain loop over pictures."""
 
+import json
+
 import numpy as np
 import pytest
 import real_data
@@ -192,5 +194,11 @@ def test_a_run_is_found_by_its_folder_its_file_and_its_id(run):
 def test_a_record_tells_colour_and_size_of_the_training_faces(
     tmp_path, dataset, values, mode, native
 ):
-    predictor = load_predictor(network(tmp_path / "run", dataset=dataset, **values))
+    run = network(tmp_path / "run", dataset=dataset, **values)
+    predictor = load_predictor(run)
     assert (predictor.mode, predictor.native) == (mode, native)
+    path = run.folder / "run.json"
+    told = json.loads(path.read_text()) | {"data": {"channels": 1, "side": 40}}
+    path.write_text(json.dumps(told))
+    predictor = load_predictor(run)
+    assert (predictor.mode, predictor.native) == ("L", 40)

@@ -57,6 +57,13 @@ def test_sixteen_bit_becomes_eight(tmp_path, suffix):
     np.testing.assert_array_equal(written(tmp_path / f"deep.{suffix}", deep), GREY)
 
 
+def test_eight_bits_kept_in_thirty_two_are_no_black_picture(tmp_path):
+    long = Image.fromarray(GREY.astype(np.int32))
+    np.testing.assert_array_equal(written(tmp_path / "long.tif", long), GREY)
+    deep = Image.fromarray(GREY.astype(np.int32) * 257)
+    np.testing.assert_array_equal(written(tmp_path / "deep.tif", deep), GREY)
+
+
 def test_values_of_unknown_range_are_refused(tmp_path):
     Image.fromarray(GREY.astype(np.int32) * 100_000).save(tmp_path / "long.tif")
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
@@ -134,7 +141,19 @@ def test_damaged_archives_are_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    assert "at picture" in tiny.refusal(names, [path])
+    table = predict_images(network(tmp_path / "run"), path)
+    assert len(table) == 40 and table["path"].tolist() == names([path])
+    is_broken = (table["error"] != "").tolist()
+    assert is_broken[-1] and is_broken == sorted(is_broken)  # from the damage on
+    assert "cannot be read" in table["error"].iloc[-1]
+
+
+def test_a_broken_image_in_memory_is_a_row(tmp_path):
+    (path,) = write_faces(tmp_path, [64], suffix=".jpg")
+    path.write_bytes(path.read_bytes()[:-200])
+    images = [Image.open(path), Image.fromarray(GREY / np.float32(255)), Image.fromarray(GREY)]
+    table = predict_images(network(tmp_path / "run"), images)
+    assert (table["error"] != "").tolist() == [True, True, False]
 
 
 def test_python_gives_paths_arrays_tensors_and_images(tmp_path):
@@ -147,6 +166,13 @@ def test_python_gives_paths_arrays_tensors_and_images(tmp_path):
         np.testing.assert_array_equal(picture.source, expected)
     assert [p.name for p in given_pictures({"me": GREY})] == ["me"]
     assert len(list(given_pictures(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)))) == 3
-    assert "put a single picture into a list" in tiny.refusal(list, given_pictures(COLOUR))
+    for single in (
+        COLOUR,
+        np.zeros((20, 20, 4), np.uint8),
+        torch.from_numpy(COLOUR).permute(2, 0, 1),
+    ):
+        assert "put a single picture into a list" in tiny.refusal(list, given_pictures(single))
+    (single,) = given_pictures(Image.fromarray(COLOUR))
+    np.testing.assert_array_equal(single.source, COLOUR)
     assert "expected uint8" in tiny.refusal(as_picture, COLOUR / 255)
     assert "1 or 3 channels" in tiny.refusal(as_picture, np.zeros((5, 8, 8), np.uint8))

@@ -42,6 +42,26 @@ def test_places_without_pictures_are_named(tmp_path):
         assert said in tiny.refusal(predict.pictures_of, cfg)
 
 
+def test_a_picture_that_is_given_twice_is_shown_under_its_own_name(tmp_path):
+    run = network(tmp_path / "run")
+    paths = write_faces(tmp_path / "pictures", [20, 9])
+    pictures = [str(tmp_path / "pictures"), str(paths[0])]
+    shown, rows = predict.faces_of(pictures, predict.predict_images(run, pictures))
+    assert rows["path"].tolist() == [str(paths[0]), str(paths[1]), str(paths[0])]
+    assert [len(face) for face in shown] == [20, 9, 20]
+
+
+def test_without_any_readable_picture_the_report_says_so(tmp_path):
+    run = network(tmp_path / "run")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    pictures, predictor = [str(tmp_path / "broken.png")], predict.load_predictor(run)
+    table = predict.predict_images(predictor, pictures)
+    shown, rows = predict.faces_of(pictures, table)
+    (text,) = figures.predicted_faces(shown, rows).texts
+    assert text.get_text() == "no face was answered" and not shown
+    assert "0 faces in 1 pictures, 1 of which" in predict.conclusion(predictor, table, drawn=False)
+
+
 def test_own_pictures_are_answered_shown_and_counted(tmp_path):
     run = network(tmp_path / "run")
     paths = write_faces(tmp_path / "pictures", [20, 5, 9])
@@ -93,4 +113,6 @@ def test_every_face_of_a_photograph_is_shown_from_its_box(tmp_path):
 
 
 def test_a_figure_needs_a_row_for_every_face():
-    assert "expected one row a face" in tiny.refusal(figures.predicted_faces, [], pd.DataFrame())
+    assert "expected one row a face" in tiny.refusal(
+        figures.predicted_faces, [], pd.DataFrame(index=[0])
+    )

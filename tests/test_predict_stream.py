@@ -1,5 +1,6 @@
 """Many pictures from the command line: little is read ahead, a killed table goes on, whole."""
 
+import json
 import os
 import signal
 import threading
@@ -87,7 +88,7 @@ def test_results_keep_their_order_and_waiting_ones_are_given_up():
     done = []
 
     def slow_first(number):
-        time.sleep(0.05 if number == 0 else 0)
+        time.sleep(0.05 if number == 0 else 0.01)
         done.append(number)
         return number
 
@@ -96,7 +97,7 @@ def test_results_keep_their_order_and_waiting_ones_are_given_up():
     results = ahead(slow_first, range(1000), workers=2, most=50)
     next(results)
     results.close()
-    assert len(done) <= 50
+    assert len(done) < 25  # of the 50 that were asked for
 
 
 def test_a_detector_is_called_by_one_thread_at_a_time(run, pictures):
@@ -201,6 +202,11 @@ def test_the_table_of_another_run_or_other_pictures_is_refused(
     retrained = network(tmp_path / "again" / "run", seed=1)
     assert "was made with weights = " in refused(retrained, [pictures])
     assert "view = lr, expected hr" in refused(run, [pictures], more=["--view", "hr"])
+    assert "batch_size = 4, expected 8" in refused(run, [pictures], more=["--batch-size", "8"])
+    precise = json.loads(Path(f"{out}.json").read_text()) | {"precision": "bfloat16"}
+    Path(f"{out}.json").write_text(json.dumps(precise))
+    assert "precision = bfloat16, expected float32" in refused(run, [pictures])
+    Path(f"{out}.json").write_text(json.dumps(precise | {"precision": "float32"}))
     (pictures / "000.png").rename(pictures / "0000.png")
     assert f"picture 1 is {pictures}/000.png" in refused(run, [pictures])
     (pictures / "0000.png").rename(pictures / "000.png")
@@ -221,16 +227,20 @@ def test_two_processes_do_not_write_one_table(run, pictures, tmp_path):
 
 def test_any_file_name_survives(run, tmp_path):
     folder = tmp_path / "pictures"
-    names = [b"a\nb.png", b'comma, "quote".png', "größe 日本.png".encode(), b"latin-\xe9.png"]
-    for path, name in zip(write_faces(folder, [8] * 4), names, strict=True):
+    names = [b"a\nb.png", b"c\rr.png", b'comma, "quote".png', "größe 日本.png".encode(),
+             b"latin-\xe9.png"]  # fmt: skip
+    for path, name in zip(write_faces(folder, [8] * 5), names, strict=True):
         os.rename(path, os.fsencode(folder) + b"/" + name)
     out = tmp_path / "out.csv"
     assert call(run, [folder], out) == 0
     told = [path.rsplit("/", 1)[1] for path in pd.read_csv(out)["path"]]
-    assert told == ["a\nb.png", 'comma, "quote".png', "größe 日本.png", "latin-\\xe9.png"]
+    assert told == ["a\nb.png", "c\\rr.png", 'comma, "quote".png', "größe 日本.png",
+                    "latin-\\xe9.png"]  # fmt: skip
     whole = out.read_bytes()
-    cut(out, whole[:-20])
-    assert call(run, [folder], out) == 0 and out.read_bytes() == whole
+    within_a_character = whole.index("größe".encode()) + 3
+    for length in (-20, within_a_character):
+        cut(out, whole[:length])
+        assert call(run, [folder], out) == 0 and out.read_bytes() == whole
 
 
 def test_faces_of_one_picture_stay_together_when_a_table_goes_on(
@@ -266,7 +276,8 @@ def test_without_a_file_the_table_is_printed(run, pictures, tmp_path, whole, cap
     [(["{run}", "nowhere"], "nowhere: no such file"), (["none", "{in}"], "run none"),
      (["{run}", "{in}", "--margin", "0.2"], "without a detector"),
      (["{run}", "{in}", "--batch-size", "0"], "batch_size = 0"),
-     (["{run}", "{in}", "--out", "{in}"], "is a folder")],
+     (["{run}", "{in}", "--out", "{in}"], "is a folder"),
+     (["{run}", "{in}", "--out", "."], "is a folder")],
 )  # fmt: skip
 def test_mistakes_stop_before_anything_is_read(run, pictures, given, said, capsys):
     places = {"{run}": str(run.folder), "{in}": str(pictures)}
@@ -278,4 +289,5 @@ def test_a_full_disk_ends_it_and_says_so(run, pictures, tmp_path, monkeypatch, c
     full = lambda path, mode, **_: tiny.FullDisk(path, mode)  # noqa: E731
     monkeypatch.setattr("gmelib.predict.table.open", full, raising=False)
     assert call(run, [pictures], tmp_path / "out.csv") == 1
-    assert "cannot be written" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be written" in said and "give another --out" in said

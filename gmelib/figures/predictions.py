@@ -22,13 +22,19 @@ LONGEST = 28  # characters of a name
 def predicted_faces(faces: Sequence[np.ndarray], table: pd.DataFrame, *, top: int = 3) -> Figure:
     """Every face with its measured size and its likeliest classes; doubtful sizes are marked.
 
+    Without any face the figure says so.
+
     Args:
         faces: squares (S, S) or (S, S, 3) uint8, each of its own size, drawn equally large.
         table: a row a face, as :func:`gmelib.predict.predict_images` gives.
         top: classes shown, likeliest first.
     """
-    if len(faces) != len(table) or not len(faces):
+    if len(faces) != len(table):
         raise InputError(f"{len(faces)} faces, {len(table)} rows: expected one row a face")
+    if not len(faces):
+        figure = new_figure(1)
+        figure.text(0.5, 0.5, "no face was answered", ha="center", va="center", color="0.5")
+        return figure
     names = [c for c in table.columns if c.startswith("p_")]
     top = min(top, len(names))
     rows = -(-len(faces) // ACROSS)

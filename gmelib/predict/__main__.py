@@ -88,7 +88,7 @@ def _begin(args: argparse.Namespace, held: ExitStack) -> tuple[Table | Printed, 
     how = {"detect": detect, "margin": args.margin, "batch_size": args.batch_size}
     check_how(**how)
     if args.out:
-        made = made_by(predictor, args.detector, args.margin)
+        made = made_by(predictor, args.detector, args.margin, args.batch_size)
         sink = Table(Path(args.out), made, predictor.classes)
         held.enter_context(sink.locked())
         stand = sink.resume(pictures, args.batch_size)

@@ -5,13 +5,13 @@ face larger than ``lr_size`` is shrunk to it by the run's own kernel, whatever i
 one is enlarged to it, with a warning, for the network has never seen so little. Then it is restored
 to the input size and blurred, as in training. In the ``hr`` view (teachers, and students of
 ``train_on`` hr) a face is resized to the input size; below three quarters of the training faces'
-side there is a warning. A network of grey faces (FER2013, FERPlus) is given grey ones.
+side there is a warning. A network of grey faces (as FER2013's) is given grey ones.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,17 +28,15 @@ from gmelib.record import PUBLISHED, Run, read_facts
 
 VIEWS = ("auto", "hr", "lr")
 WEIGHTS = "model.safetensors"
-# hr: a face below this share of the training faces' side is given a warning. FER2013's teacher has
-# 58 % of 599 test faces right at 48 px, 54 at 36, 48 at 24, 37 at 12.
-SMALL = 0.75
+SMALL = 0.75  # hr: a face below this share of the training faces' side is given a warning
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A network in eval mode on its device, and the faces that it was trained on.
 
-    name: the run's id; weights: SHA-256 of its file; native: side in px of the faces that training
-    started from.
+    name: the run's id; weights: SHA-256 of its file; channels, native: of the faces that training
+    started from, 1 (grey) or 3 and their side in px.
     """
 
     model: nn.Module
@@ -47,6 +45,8 @@ class Predictor:
     view: Literal["hr", "lr"]
     name: str
     weights: str
+    channels: int
+    native: int
 
     @property
     def size(self) -> int:
@@ -55,12 +55,17 @@ class Predictor:
 
     @property
     def mode(self) -> Literal["L", "RGB"]:
-        return "L" if native_faces(self.cfg)[0] == 1 else "RGB"
+        return "L" if self.channels == 1 else "RGB"
 
     @property
-    def native(self) -> int:
-        """Side in px of the faces that training started from, as far as the parameters tell."""
-        return native_faces(self.cfg)[1] or self.cfg.input_size
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """Of the network's arithmetic: float32, bfloat16 or float16."""
+        dtype = pick_precision(self.cfg.precision, self.device)
+        return str(dtype).removeprefix("torch.")
 
     def see(self, square: np.ndarray) -> np.ndarray:
         """A square face (S, S) or (S, S, 3) uint8 at its own resolution, brought to `size`.
@@ -88,12 +93,11 @@ class Predictor:
     def probabilities(self, seen: np.ndarray) -> np.ndarray:
         """(N, K) float64 of faces (N, 1 or 2, C, size, size) that :meth:`see` has made."""
         images = torch.from_numpy(seen)
-        device = next(self.model.parameters()).device
         logits = predict_logits(
             self.model,
             images.flatten(0, 1),
             self._finish,
-            dtype=pick_precision(self.cfg.precision, device),
+            dtype=pick_precision(self.cfg.precision, self.device),
             batch_size=images.shape[0] * images.shape[1],
         )
         both = logits.unflatten(0, images.shape[:2]).log_softmax(2)
@@ -127,13 +131,17 @@ def load_predictor(
     folder = run.folder if isinstance(run, Run) else _folder_of(run)
     model, cfg, classes = load_weights(folder / WEIGHTS)
     model = model.to(pick_device(device), memory_format=torch.channels_last)
+    facts = read_facts(folder) if (folder / "run.json").is_file() else None
+    channels, side = native_faces(cfg, facts)
     return Predictor(
         model=model,
         cfg=cfg,
         classes=classes,
-        view=_view_of(folder, cfg) if view == "auto" else view,
+        view=_view_of(folder, cfg, facts) if view == "auto" else view,
         name=folder.name,
         weights=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        channels=channels,
+        native=side or cfg.input_size,
     )
 
 
@@ -155,11 +163,11 @@ def _folder_of(run: str | Path) -> Path:
     )
 
 
-def _view_of(folder: Path, cfg: Config) -> Literal["hr", "lr"]:
-    if not (folder / "run.json").is_file():
+def _view_of(folder: Path, cfg: Config, facts: dict[str, Any] | None) -> Literal["hr", "lr"]:
+    if facts is None:
         raise InputError(
             f"{folder}: holds no run.json, which tells teacher from student; copy it there, or "
             "give the view (hr for a teacher, lr for a student)"
         )
-    is_high = read_facts(folder)["stage"] == "teacher" or cfg.train_on == "hr"
+    is_high = facts["stage"] == "teacher" or cfg.train_on == "hr"
     return "hr" if is_high else "lr"

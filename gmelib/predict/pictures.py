@@ -21,10 +21,11 @@ SHAPES = "(N, H, W), (N, H, W, 3) or (N, C, H, W) with C 1 or 3"
 
 
 class Picture(NamedTuple):
-    """A picture to be read. source: a file, or pixels (H, W) or (H, W, 3) uint8."""
+    """A picture to be read. source: a file, pixels (H, W) or (H, W, 3) uint8, or what reading it
+    has already failed with."""
 
     name: str
-    source: Path | np.ndarray
+    source: Path | np.ndarray | Exception
 
 
 # -- finding --------------------------------------------------------------------------------------
@@ -83,25 +84,33 @@ def _in_folder(folder: str) -> Iterator[Picture]:
 
 
 def _file(path: str) -> Picture:
-    """A file by a name that any reader of a table takes: bytes that are no UTF-8 are spelt out."""
-    return Picture(os.fsencode(path).decode("utf-8", "backslashreplace"), Path(path))
+    """A file by a name that any reader of a table takes: bytes that are no UTF-8 are spelt out,
+    and so are carriage returns, which csv before Python 3.13 neither quotes nor reads back."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return Picture(name.replace("\r", "\\r"), Path(path))
 
 
 def _in_archive(path: Path) -> Iterator[Picture]:
-    """Reads the pictures one after the other: the whole array need not fit into memory."""
+    """Reads the pictures one after the other: the whole array need not fit into memory.
+
+    From a damaged place on, every picture is one that cannot be read.
+    """
     shape = _shape(path)
     size, name = int(np.prod(shape[1:])), _file(str(path)).name
+    damage: Exception | None = None
     with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
         _header(file)
         for index in range(shape[0]):
-            try:
-                content = file.read(size)
-            except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-                raise _no_archive(path, f"{error} at picture {index}") from None
-            if len(content) < size:
-                raise _no_archive(path, f"it ends within picture {index}")
-            pixels = np.frombuffer(content, np.uint8).reshape(shape[1:])
-            yield Picture(f"{name}#{index}", as_picture(pixels))
+            if damage is None:
+                try:
+                    content = file.read(size)
+                    if len(content) < size:
+                        raise EOFError(f"the archive ends within picture {index}")
+                except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+                    damage = error
+            if damage is None:
+                pixels = np.frombuffer(content, np.uint8).reshape(shape[1:])
+            yield Picture(f"{name}#{index}", as_picture(pixels) if damage is None else damage)
 
 
 def _shape(path: Path) -> tuple[int, ...]:
@@ -136,7 +145,7 @@ def _no_archive(path: Path, reason: str) -> InputError:
 
 def _is_stack(shape: tuple[int, ...]) -> bool:
     return min(shape[1:], default=0) > 0 and (
-        (len(shape) == 3 and shape[-1] > 3)  # a width of 3 is a colour picture that is no stack
+        (len(shape) == 3 and shape[-1] > 4)  # a width of 3 or 4 is one of colour, no stack
         or (len(shape) == 4 and (shape[-1] in (1, 3) or shape[1] in (1, 3)))
     )
 
@@ -147,25 +156,35 @@ def _is_stack(shape: tuple[int, ...]) -> bool:
 def given_pictures(images: Any) -> Iterator[Picture]:
     """Pictures as they are given in Python.
 
-    images: a path; an array or tensor of many (uint8, SHAPES); an iterable of paths, PIL images
-    and single arrays (H, W), (H, W, 3) or (C, H, W); or a mapping of names to those. What is no
-    file and has no name is named by its number, from 0. Raises InputError for anything else.
+    images: a path or PIL image; an array or tensor of many (uint8, SHAPES); an iterable of paths,
+    PIL images and single arrays (H, W), (H, W, 3) or (C, H, W); or a mapping of names to those.
+    What is no file and has no name is named by its number, from 0. Raises InputError for anything
+    else.
     """
-    if isinstance(images, str | Path):
-        yield from find_pictures([images])
-        return
-    if isinstance(images, np.ndarray | torch.Tensor) and not _is_stack(tuple(images.shape)):
-        raise InputError(
-            f"images of shape {tuple(images.shape)}: expected {SHAPES}; put a single picture into "
-            "a list"
-        )
+    if isinstance(images, str | Path | Image.Image):
+        images = [images]
+    if isinstance(images, np.ndarray | torch.Tensor):
+        shape = tuple(images.shape)
+        is_channels_first = isinstance(images, torch.Tensor) and images.ndim == 3 and shape[0] == 3
+        if is_channels_first or not _is_stack(shape):
+            raise InputError(
+                f"images of shape {shape}: expected {SHAPES}; put a single picture into a list"
+            )
     for name, image in images.items() if isinstance(images, Mapping) else enumerate(images):
         if isinstance(image, str | Path):
             yield from find_pictures([image])
         elif isinstance(image, Image.Image):
-            yield Picture(str(name), _eight_bits(ImageOps.exif_transpose(image)))
+            yield Picture(str(name), _pixels_of(image))
         else:
             yield Picture(str(name), as_picture(image))
+
+
+def _pixels_of(image: Image.Image) -> np.ndarray | Exception:
+    """Pixels of a PIL image; what went wrong if it cannot be read, as it may be lazily."""
+    try:
+        return _eight_bits(ImageOps.exif_transpose(image))
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        return error
 
 
 def as_picture(image: Any) -> np.ndarray:
@@ -186,10 +205,11 @@ def as_picture(image: Any) -> np.ndarray:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read(source: Path | np.ndarray, *, enough: int = 0) -> tuple[np.ndarray, float]:
+def read(source: Path | np.ndarray | Exception, *, enough: int = 0) -> tuple[np.ndarray, float]:
     """Pixels (H, W) or (H, W, 3) uint8, upright, and how many px of the photograph one of them is.
 
-    16 bit becomes 8, a palette RGB, transparency white; of several frames the first is taken.
+    16 bit becomes 8, and so does 32 where its values are those of 8 or 16; a palette becomes RGB,
+    transparency white; of several frames the first is taken.
 
     enough: sides in px that will do: a JPEG of at least twice that is decoded at a half, quarter or
     eighth of its size, which saves most of the time; 0: every pixel. Raises what Pillow raises, and
@@ -197,6 +217,8 @@ def read(source: Path | np.ndarray, *, enough: int = 0) -> tuple[np.ndarray, flo
     """
     if isinstance(source, np.ndarray):
         return source, 1.0
+    if isinstance(source, Exception):
+        raise source
     with Image.open(source) as image:
         width = image.width
         if enough:
@@ -211,6 +233,8 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
             raise ValueError("its values exceed 16 bit; expected 8 or 16")
+        if image.mode == "I" and values.max() <= 0xFF:  # 8 bit kept in 32; as 16 it would be black
+            return values.astype(np.uint8)
         return np.round(values / 257).astype(np.uint8)
     if image.mode == "F":
         raise ValueError("its values are floating-point; expected 8 or 16 bit")

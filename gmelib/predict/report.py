@@ -15,6 +15,7 @@ from gmelib.experiment import run_student, run_teacher
 from gmelib.faces import crop
 from gmelib.predict.network import Predictor
 from gmelib.predict.pictures import count_pictures, given_pictures, read
+from gmelib.predict.stream import BOX
 from gmelib.record import Run, write_atomic
 from gmelib.synthetic import draw_faces
 
@@ -88,18 +89,21 @@ def _likeliest(row: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def faces_of(pictures: Pictures, table: pd.DataFrame) -> tuple[list[np.ndarray], pd.DataFrame]:
-    """The first MOST faces that were answered, as they stand in their pictures, and their rows."""
-    rows = table[table["expression"].notna()].head(MOST)
-    boxes = {name: part for name, part in rows.groupby("path", sort=False)}
-    found = []
-    for picture in given_pictures(pictures):
-        if picture.name in boxes:
+    """The first MOST faces that were answered, as they stand in their pictures, and their rows.
+
+    table: of these pictures, in their order.
+    """
+    number = (table["face"] <= 1).cumsum()  # a picture's rows begin with face 0 or 1
+    found, rows = [], [table.head(0)]
+    for picture, (_, all_rows) in zip(given_pictures(pictures), table.groupby(number), strict=True):
+        part = all_rows[all_rows["expression"].notna()].head(MOST - len(found))
+        if len(part):
             pixels, _ = read(picture.source)
-            part = boxes.pop(picture.name)
-            found += [crop(pixels, row) for row in part[["left", "top", "right", "bottom"]].values]
-        if not boxes:
+            found += [crop(pixels, box) for box in part[[*BOX]].values]
+            rows.append(part)
+        if len(found) == MOST:
             break
-    return found, rows
+    return found, pd.concat(rows)
 
 
 def command(run: Run) -> str:
@@ -122,11 +126,12 @@ def conclusion(predictor: Predictor, table: pd.DataFrame, *, drawn: bool) -> str
         told = ", ".join(f"{name} ({n})" for name, n in counts.items())
         sentences.append(f"Answers: {told}.")
     top = answered.filter(regex="^p_").max(axis=1)
-    if warned.any() and not warned.all():
+    if warned.any():
+        others = "" if warned.all() else f", the others with {top[~warned].mean():.0%}"
         sentences.append(
             f"Smaller than the network was trained for: {warned.sum()}, answered with a mean "
-            f"confidence of {top[warned].mean():.0%}, the others with {top[~warned].mean():.0%}. "
-            "Go by the remark, not by the confidence."
+            f"confidence of {top[warned].mean():.0%}{others}. Go by the remark, not by the "
+            "confidence."
         )
     if drawn or predictor.cfg.dataset == "synthetic":
         sentences.append("Drawn faces only show that everything works: this is not a result.")

@@ -106,7 +106,7 @@ def find_faces(
         for number, face in enumerate(found, 1):
             seen = predictor.see(crop(pixels, face.box, margin=margin))
             box = tuple(float(edge) * scale for edge in face.box)
-            warning = predictor.warning(face.side * scale)
+            warning = predictor.warning(face.side * (1 + 2 * margin) * scale)
             rows.append(Row(picture.name, number, box, seen, warning=warning))
     except Exception as error:  # damaged files make Pillow raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -22,16 +22,20 @@ from gmelib.predict.stream import Row, columns, values
 from gmelib.record import unwritable, write_atomic
 
 TEXT = {"encoding": "utf-8", "newline": ""}  # a line break in a file's name stays as it is
+ADVICE = "give another --out, then start again: the rows that stand are kept"
 
 
-def made_by(predictor: Predictor, detector: str, margin: float) -> dict[str, Any]:
-    """What decides the figures of a table, for its ``.json``."""
+def made_by(predictor: Predictor, detector: str, margin: float, batch_size: int) -> dict[str, Any]:
+    """What decides the figures of a table, to the last digit, for its ``.json``."""
     return {
         "run": predictor.name,
         "weights": predictor.weights,
         "view": predictor.view,
         "detector": detector,
         "margin": margin,
+        "device": predictor.device.type,
+        "precision": predictor.precision,
+        "batch_size": batch_size,
         "columns": columns(predictor.classes),
     }
 
@@ -57,6 +61,8 @@ class Table:
     """
 
     def __init__(self, out: Path, made: dict[str, Any], classes: tuple[str, ...]):
+        if not out.name or out.is_dir():
+            raise InputError(f"{out}: is a folder; expected a file, as results.csv")
         self.out, self.made, self.classes = out, made, classes
         self.part = out.with_name(out.name + ".part")
         self.record = out.with_name(out.name + ".json")
@@ -69,7 +75,7 @@ class Table:
         try:
             lock.take(path)
         except OSError as error:
-            raise unwritable(self.out, error) from error
+            raise unwritable(self.out, error, advice=ADVICE) from error
         try:
             yield
         finally:
@@ -81,12 +87,11 @@ class Table:
         Returns how many they are; None if the table is finished. Raises InputError where the file
         is of another run, or of other pictures.
         """
-        if self.out.is_dir():
-            raise InputError(f"{self.out}: is a folder; expected a file, as results.csv")
         if not self.part.exists() and not self.out.exists():
             text = json.dumps(self.made, indent=1)
-            write_atomic(self.record, text.encode())
-            write_atomic(self.part, (",".join(self.made["columns"]) + "\n").encode())
+            head = ",".join(self.made["columns"]) + "\n"
+            write_atomic(self.record, text.encode(), advice=ADVICE)
+            write_atomic(self.part, head.encode(), advice=ADVICE)
             return 0
         self._check_maker()
         if self.part.exists():
@@ -106,7 +111,7 @@ class Table:
             with open(self.part, "a", **TEXT) as file:
                 csv.writer(file, lineterminator="\n").writerows(lines)
         except OSError as error:
-            raise unwritable(self.part, error) from error
+            raise unwritable(self.part, error, advice=ADVICE) from error
         self._count(lines)
 
     def finish(self) -> None:
@@ -116,7 +121,7 @@ class Table:
                 os.fsync(file.fileno())
             os.replace(self.part, self.out)
         except OSError as error:
-            raise unwritable(self.out, error) from error
+            raise unwritable(self.out, error, advice=ADVICE) from error
 
     def _count(self, rows: Sequence[Sequence[str]]) -> None:
         self.rows += len(rows)
@@ -140,10 +145,11 @@ class Table:
             )
 
     def _stand(self, path: Path) -> Iterator[list[list[str]]]:
-        """The rows of every picture that stands in a file; a cut line ends it."""
+        """The rows of every picture that stands in a file; a cut line ends it, and one may be cut
+        within a character."""
         names = self.made["columns"]
-        with open(path, **TEXT) as file:
-            try:
+        try:
+            with open(path, errors="replace", **TEXT) as file:
                 reader = csv.reader(file)
                 if next(reader, None) != names:
                     raise csv.Error("its first line is another")
@@ -155,13 +161,13 @@ class Table:
                         yield group
                         group = []
                     group.append(row)
-            except csv.Error as error:
-                raise InputError(
-                    f"{path}: cannot be read as a table of predictions ({error}); delete it to "
-                    "start anew"
-                ) from None
-            if group:
-                yield group
+        except (csv.Error, OSError) as error:
+            raise InputError(
+                f"{path}: cannot be read as a table of predictions ({error}); delete it to "
+                "start anew"
+            ) from None
+        if group:
+            yield group
 
     def _keep(self, pictures: Iterator[Picture], count: int) -> int:
         """Cuts the file after the rows of so many pictures, and passes over the pictures."""
@@ -179,7 +185,7 @@ class Table:
                     self._count(rows)
             os.replace(fresh, self.part)
         except OSError as error:
-            raise unwritable(self.part, error) from error
+            raise unwritable(self.part, error, advice=ADVICE) from error
         finally:
             fresh.unlink(missing_ok=True)
         return count
