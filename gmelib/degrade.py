@@ -111,6 +111,16 @@ def normalize(images: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
     return scaled.expand(-1, 3, -1, -1)
 
 
+def to_grey(images: Tensor) -> Tensor:
+    """Colour (N, 3, H, W) uint8 to grey (N, 1, H, W): luma as Pillow's convert("L"), to the bit.
+
+    Its weights (ITU-R 601) in 65536ths: every sum stays below 2^24, so float32 holds it exactly.
+    """
+    red, green, blue = images.to(torch.float32).split(1, dim=1)
+    scaled = 19595.0 * red + 38470.0 * green + 7471.0 * blue
+    return ((scaled + 32768.0) / 65536.0).floor().to(torch.uint8)
+
+
 def high_resolution_view(images: Tensor, input_size: int) -> Tensor:
     """What a teacher sees: native faces (N, C, H, W) uint8 to (N, 3, input_size, input_size)."""
     return normalize(resize(images, input_size))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from made_published import change, facts_of
+from made_published import as_committed, change, facts_of
 
 from gmelib import published
 from gmelib.card import FILES, card_of, markdown_of, problems_of, write_card
@@ -163,12 +163,35 @@ def test_a_card_is_published_with_its_weights(
     student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: bool
 ) -> None:
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    as_committed(student)
     write_card(student)
     (student / "export").mkdir()
     place = published.add(student, weights=weights)
     present = {path.name for path in place.iterdir()}
     assert (set(FILES) <= present) == weights and "export" not in present
     assert problems_of(place) == []
+
+
+def test_what_was_not_used_of_the_training_faces_is_told(student: Path) -> None:
+    facts = facts_of(student)
+    assert card_of(student)["training"]["faces"] == 32
+    change(student, config=facts["config"] | {"limit_train": 20})
+    assert card_of(student)["training"]["faces"] == 20
+    assert "Only 20 of the 32 training faces were used." in limits(student)
+    options = {"method": "ada_cm", "attention": "none", "method_options": {"labels": 10}}
+    change(student, config=facts["config"] | options | {"kd_weight": 0.0})
+    assert "The labels of only 10 training faces were used." in limits(student)
+
+
+def test_grey_networks_and_mirrored_answers_are_told(student: Path) -> None:
+    facts = facts_of(student)
+    assert facts["data"]["channels"] == 1
+    assert "colour is turned to grey" in card_of(student)["input"]
+    change(student, data=facts["data"] | {"channels": 3})
+    assert "grey:" not in card_of(student)["input"]
+    for flips in (True, False):
+        change(student, config=facts["config"] | {"flip_average": flips})
+        assert ("averaged with the mirrored" in card_of(student)["input"]) == flips
 
 
 def test_the_command_writes_beside_the_weights(student: Path, capsys) -> None:

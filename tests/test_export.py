@@ -24,6 +24,7 @@ from gmelib.export.graphs import to_program
 from gmelib.export.latency import COLUMNS, latency
 from gmelib.export.sample import CALIBRATION, find_faces, take
 from gmelib.model import Output
+from gmelib.predict import predict_images
 from gmelib.record import Run
 
 FACES = tiny.faces()
@@ -66,6 +67,19 @@ def test_a_student_reads_small_and_native_faces_alike(root: Path, flip_average: 
         np.testing.assert_allclose(found, table.to_numpy(), atol=1e-6)
     other = by_torch(deployable(run, flip_average=not flip_average)[0])(TEST)
     assert np.abs(other - found).max() > 1e-4
+
+
+def test_a_network_of_grey_faces_sees_colour_as_the_predictor_shows_it(root: Path) -> None:
+    run = tiny.run_of(root)
+    colour = noise(9, Signature(3, 31))
+    module, _ = deployable(run, grey=True)
+    pictures = [face.permute(1, 2, 0).numpy() for face in colour]
+    expected = predict_images(run, pictures).filter(like="p_")
+    np.testing.assert_allclose(by_torch(module)(colour), expected, atol=1e-6)
+    unlike = by_torch(deployable(run)[0])(colour)
+    assert np.abs(unlike - expected.to_numpy()).max() > 1e-4
+    program = to_program(module, colour[:2]).module()
+    np.testing.assert_allclose(by_torch(program)(colour), expected, atol=1e-6)
 
 
 def test_a_teacher_reads_native_faces(root: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_stopped_export_leaves_the_one_before(
 def test_other_content_is_never_replaced(student: Run, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     text = tiny.refusal(export_run, student, tmp_path)
-    assert "is no export" in text and "--out" in text
+    assert "is not just an earlier export" in text and "--out" in text
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -234,6 +234,15 @@ def test_what_cannot_be_exported_is_told_in_one_line(
 # -- where it goes --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("others", [["server.py"], [bundle.RECORD, "server.py"], [bundle.ONNX]])
+def test_a_folder_with_anything_else_in_it_is_refused(tmp_path: Path, others: list[str]) -> None:
+    for name in others:
+        (tmp_path / name).touch()
+    text = tiny.refusal(bundle.refuse_other_content, tmp_path)
+    assert ("holds server.py" if "server.py" in others else "has no export.json") in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
 @pytest.mark.slow
 def test_the_command_exports_a_teacher_without_its_data(root: Path, monkeypatch, capsys) -> None:
     """An earlier export in the same place is replaced."""
@@ -242,7 +251,7 @@ def test_the_command_exports_a_teacher_without_its_data(root: Path, monkeypatch,
     place = teacher.folder / "export"
     place.mkdir()
     (place / bundle.RECORD).write_text("{}")
-    (place / "stale").touch()
+    (place / bundle.INT8).touch()
     given = ["--size", "24", "--channels", "1", "--no-int8", "--no-flip-average"]
     assert main([str(teacher.folder), *given]) == 0
     assert {path.name for path in place.iterdir()} == NAMES - {bundle.INT8}

@@ -5,6 +5,7 @@ so :mod:`gmelib.published` makes it again and compares.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from gmelib.card.content import WEIGHTS, card_of, facts_of_network, input_text
@@ -19,9 +20,14 @@ __all__ = [
 JSON, MARKDOWN = FILES = ("model_card.json", "MODEL_CARD.md")
 
 
-def write_card(run: Path, place: Path | None = None) -> Path:
-    """Writes both files of a run's card into ``place`` (the run's folder); returns the Markdown."""
+def write_card(run: Path, place: Path | None = None, *, remarks: Iterable[str] = ()) -> Path:
+    """Writes both files of a run's card into ``place`` (the run's folder); returns the Markdown.
+
+    Args:
+        remarks: sentences to put before the limits, about what lies in ``place``.
+    """
     place, card = place or run, card_of(run)
+    card["limits"] = [*remarks, *card["limits"]]
     write_json(place / JSON, card)
     write_atomic(place / MARKDOWN, markdown_of(card).encode())
     return place / MARKDOWN

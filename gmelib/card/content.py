@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gmelib.config import Config, InputError
+from gmelib.data import native_faces
 from gmelib.data.faceset import shown
 from gmelib.methods import METHODS, title_of
 from gmelib.record import read_facts
@@ -101,7 +102,7 @@ def card_of(folder: Path) -> dict[str, Any]:
         "model": f"{title_of(cfg)}, {facts['stage']}",
         "warning": DRAWN if cfg.dataset == "synthetic" else None,
         "weights": _weights(folder),
-        "input": input_text(cfg, facts["stage"]),
+        "input": input_text(cfg, facts["stage"], native_faces(cfg, facts)[0]) + _answer_text(cfg),
         "classes": facts["classes"],
         "complexity": facts["complexity"],
         "data": {"name": title} | facts["data"],
@@ -120,10 +121,16 @@ def card_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def input_text(cfg: Config, stage: str) -> str:
-    """What a network expects, and what is done with a face before it gets there."""
+def input_text(cfg: Config, stage: str, channels: int) -> str:
+    """What a network expects, and what is done with a face before it gets there.
+
+    Args:
+        channels: of the faces that it was trained on, 1 (grey) or 3.
+    """
     side = f"{cfg.input_size} x {cfg.input_size} px"
-    faces = "8-bit faces, grey or RGB, cropped to the face, square and upright"
+    faces = "8-bit faces, cropped to the face, square and upright"
+    if channels == 1:
+        faces += ", grey: it was trained on no others, so colour is turned to grey (luma) first"
     scaled = "scaled to [-1, 1]; a grey face is repeated to three channels"
     if stage == "teacher":
         return f"{faces}. They are resized to {side} (antialiased bicubic) and {scaled}."
@@ -133,6 +140,13 @@ def input_text(cfg: Config, stage: str) -> str:
         f"{cfg.kernel}, rounded to 8 bit). Then they are enlarged to {side} ({cfg.kernel}), {blur}"
         f"and {scaled}."
     )
+
+
+def _answer_text(cfg: Config) -> str:
+    """What the figures' answers were, besides the network's."""
+    if not cfg.flip_average:
+        return ""
+    return " The figures are of answers averaged with the mirrored face's."
 
 
 def _weights(folder: Path) -> dict[str, Any] | None:
@@ -155,6 +169,8 @@ def _training(cfg: Config, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "preset": {name: getattr(cfg, name) for name in ("epochs", "batch_size", "seed")},
         "trained_on": "hr" if facts["stage"] == "teacher" else cfg.train_on,
+        "faces": _trained_on(cfg, facts),
+        "labelled": _labelled(cfg, facts),
         "devices": sorted({session["device"] for session in sessions}),
         "precision": sorted({session.get("precision") or cfg.precision for session in sessions}),
         "hours": facts["wall_seconds"] / 3600,
@@ -164,6 +180,18 @@ def _training(cfg: Config, facts: Mapping[str, Any]) -> dict[str, Any]:
         "distillation": facts.get("distillation"),
         "finished": facts["finished"],
     }
+
+
+def _trained_on(cfg: Config, facts: Mapping[str, Any]) -> int:
+    """Training faces that were used, which may be fewer than there are."""
+    present = sum(facts["data"]["counts"]["train"].values())
+    return min(cfg.limit_train or present, present)
+
+
+def _labelled(cfg: Config, facts: Mapping[str, Any]) -> int:
+    """Those of them whose labels were used (Ada-CM may take the others without)."""
+    used = _trained_on(cfg, facts)
+    return min(cfg.method_options.get("labels") or used, used)
 
 
 def _limits(cfg: Config, facts: Mapping[str, Any]) -> Iterable[str]:
@@ -187,6 +215,11 @@ def _limits(cfg: Config, facts: Mapping[str, Any]) -> Iterable[str]:
             f"{name} is hardly ever recognized: recall {recall['value']:.1%} of {recall['n']} test "
             f"faces; {counts.get(name, 0):,} of {total:,} training faces show it."
         )
+    used, labelled = _trained_on(cfg, facts), _labelled(cfg, facts)
+    if used < total:
+        yield f"Only {used:,} of the {total:,} training faces were used."
+    if labelled < used:
+        yield f"The labels of only {labelled:,} training faces were used."
     if facts["data"]["duplicates"] and clean:
         yield (
             "Some validation or test faces stand in training too, pixel for pixel: "

@@ -73,8 +73,8 @@ def _training_text(card: Mapping[str, Any]) -> str:
     teacher = (told["distillation"] or {}).get("teacher")
     sentences = [
         f"{preset['epochs']} epochs in batches of {preset['batch_size']}, seed {preset['seed']}, "
-        f"{told['hours']:.2f} hours on {'; '.join(told['devices'])} "
-        f"({', '.join(told['precision'])}).",
+        f"{told['faces']:,} training faces, {told['hours']:.2f} hours on "
+        f"{'; '.join(told['devices'])} ({', '.join(told['precision'])}).",
         f"{budget['presentations']:,} presentations of faces." if budget else "",
         f"Distilled from `{teacher}`." if teacher else "From random weights, not distilled.",
         f"The epoch is number {selection['epoch']}, by {selection['by']}." if selection else "",

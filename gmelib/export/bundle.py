@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from gmelib.card import facts_of_network, input_text, write_card
+from gmelib.card import FILES, facts_of_network, input_text, write_card
 from gmelib.compute import device_name
 from gmelib.config import Config, InputError
+from gmelib.data import native_faces
 from gmelib.data.faceset import shown
 from gmelib.export.checks import (
     BATCHES,
@@ -52,6 +53,7 @@ ABOUT = "about.json"  # inside model.pt2: what model.onnx has as its metadata
 EAGER, EXPORTED, RUNTIME, RUNTIME_INT8 = (
     "PyTorch", "torch.export", "ONNX Runtime", "ONNX Runtime, int8"
 )  # fmt: skip
+MADE = {PROGRAM, ONNX, INT8, RECORD, *FILES}  # all that an export holds
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -90,12 +92,13 @@ def export_run(
     require_onnx()
     place = place or run.workplace / "export"
     refuse_other_content(place)
-    module, classes = deployable(run, flip_average=flip_average)
     faces = find_faces(run, data_root)
-    native = None if faces is None else (faces.images.shape[1], faces.images.shape[-1])
+    native = native_faces(run.cfg, run.facts()) if faces is None else faces.images.shape[1::2]
     taken = signature(run.cfg, run.stage, size=size, channels=channels, native=native)
+    is_greyed = (native[0], taken.channels) == (1, 3)
+    module, classes = deployable(run, flip_average=flip_average, grey=is_greyed)
     sample = take(faces, run.cfg, taken)
-    facts = _about(run, module, classes, taken)
+    facts = _about(run, module, classes, taken, native[0])
     with _made_beside(place) as folder, tqdm(total=6, desc="export") as bar:
         backends = _write(folder, module, taken, facts, bar)
         facts |= _checked(module, backends, sample, taken)
@@ -104,27 +107,39 @@ def export_run(
             backends[RUNTIME_INT8], facts["int8"] = _smaller(folder, backends[RUNTIME], sample)
         _step(bar, "latency")
         facts["latency"] = latency(backends, sample.test).to_dict("records")
-        write_card(run.folder, folder)
+        write_card(run.folder, folder, remarks=_remarks(run.cfg, module))
         write_json(folder / RECORD, facts | _circumstances(folder))
         _step(bar, "done")
     return place
 
 
 def _about(
-    run: Run, module: Deployable, classes: tuple[str, ...], taken: Signature
+    run: Run, module: Deployable, classes: tuple[str, ...], taken: Signature, channels: int
 ) -> dict[str, Any]:
-    """What an exported file is and takes; written into each of them."""
+    """What an exported file is and takes; written into each of them.
+
+    Args:
+        channels: of the faces that the network was trained on.
+    """
     return {
         "schema": 1,
         "run": run.id,
         "model": f"{title_of(run.cfg)}, {run.stage}",
         "classes": list(classes),
         "input": {"name": INPUT, "dtype": "uint8", "shape": [BATCH, *taken, taken.size]},
-        "preprocessing": input_text(run.cfg, run.stage),
+        "preprocessing": input_text(run.cfg, run.stage, channels),
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(classes)]},
         "flip_average": module.flip_average,
         "opset": OPSET,
     }
+
+
+def _remarks(cfg: Config, module: Deployable) -> list[str]:
+    """In what the files are not the network that the card's figures are of."""
+    if module.flip_average == cfg.flip_average:
+        return []
+    does, did = ("averages", "do not") if module.flip_average else ("does not average", "do")
+    return [f"What is exported here {does} with the mirrored face; the figures above {did}."]
 
 
 def _step(bar: tqdm, name: str) -> None:
@@ -209,11 +224,15 @@ def _circumstances(folder: Path) -> dict[str, Any]:
 
 def refuse_other_content(place: Path) -> None:
     """:class:`InputError` where a folder holds anything but an earlier export."""
-    is_free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
-    if not is_free and not (place / RECORD).is_file():
+    if not place.exists():
+        return
+    found = {path.name for path in place.iterdir()} if place.is_dir() else {place.name}
+    others = sorted(found - MADE)
+    if others or (found and RECORD not in found):
+        reason = f"holds {others[0]}" if others else f"has no {RECORD}"
         raise InputError(
-            f"{shown(place)}: exists and is no export (it has no {RECORD}); give another folder, "
-            "as --out FOLDER"
+            f"{shown(place)}: exists and is not just an earlier export (it {reason}); give another "
+            "folder, as --out FOLDER"
         )
 
 
@@ -230,7 +249,7 @@ def _made_beside(place: Path) -> Iterator[Path]:
         os.rename(temporary, place)
         shutil.rmtree(before, ignore_errors=True)
     except OSError as error:
-        raise unwritable(place, error) from error
+        raise unwritable(place, error, advice="give another --out") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -9,6 +9,7 @@ from gmelib.batches import View, make_view
 from gmelib.checkpoint import load_weights
 from gmelib.config import Config, InputError
 from gmelib.data import native_faces
+from gmelib.degrade import to_grey
 from gmelib.record import Run
 
 
@@ -43,15 +44,23 @@ class Deployable(nn.Module):
         return logits.softmax(1)
 
 
-def deployable(run: Run, *, flip_average: bool | None = None) -> tuple[Deployable, tuple[str, ...]]:
+def deployable(
+    run: Run, *, flip_average: bool | None = None, grey: bool = False
+) -> tuple[Deployable, tuple[str, ...]]:
     """A finished teacher's or student's network on the CPU, and its classes.
 
     Args:
         flip_average: None is as the run says.
+        grey: it is given colour faces and turns them grey first, as its training faces were.
     """
     model, cfg, classes = load_weights(run.folder / "model.safetensors")
     flip = cfg.flip_average if flip_average is None else flip_average
-    return Deployable(model, make_view(cfg, run.stage), flip_average=flip), classes
+    view = make_view(cfg, run.stage)
+    return Deployable(model, _of_grey(view) if grey else view, flip_average=flip), classes
+
+
+def _of_grey(view: View) -> View:
+    return lambda faces: view(to_grey(faces))
 
 
 def signature(

@@ -69,7 +69,7 @@ def take(faces: FaceSet | None, cfg: Config, taken: Signature) -> Sample:
 
 
 def _fitted(images: Tensor, cfg: Config, taken: Signature) -> Tensor:
-    """Faces of the size and with the channels that the network takes; grey is the channels' mean.
+    """Faces of the size and with the channels that the network takes.
 
     Shrunk by the run's own kernel, as its low-resolution faces are.
     """
@@ -78,5 +78,5 @@ def _fitted(images: Tensor, cfg: Config, taken: Signature) -> Tensor:
     if taken.channels == sized.shape[1]:
         return sized
     if taken.channels == 1:
-        return sized.float().mean(1, keepdim=True).round().to(torch.uint8)
+        return degrade.to_grey(sized)
     return sized.expand(-1, taken.channels, -1, -1).contiguous()
