@@ -29,7 +29,7 @@ from gmelib.experiment import history
 from gmelib.listing import listing, published_runs
 from gmelib.metrics import report
 from gmelib.readme import filled
-from gmelib.record import PUBLISHED, Run, read_facts, write_atomic
+from gmelib.record import PUBLISHED, Run, read_facts, unwritable, write_atomic
 
 README = PROJECT_ROOT / "README.md"
 WEIGHTS = card.WEIGHTS
@@ -57,7 +57,9 @@ def problems_of(folder: Path) -> list[str]:
     wrong += [f"{name}, a place on one machine; publish it again" for name in named]
     if facts["run"] != folder.name:
         wrong.append(f"lies in {folder.name}")
-    if facts["revision"]["commit"] is None or facts["revision"]["dirty"]:
+    # a resumed run has several sessions, each by the code of its day
+    revisions = [facts["revision"], *(one["revision"] for one in facts.get("sessions", ()))]
+    if any(made["commit"] is None or made["dirty"] for made in revisions):
         wrong.append("was not made by a committed revision of the code")
     return [f"{facts['dataset']}/{facts['stage']}/{facts['run']}: {problem}" for problem in wrong]
 
@@ -72,6 +74,11 @@ def _wrong_figures(folder: Path, facts: dict[str, Any]) -> list[str]:
         f"{scope} {metric} is {there} in run.json, recomputed {here}"
         for scope, metric, here, there in _pairs(found, facts["metrics"])
         if not _equal(here, there)
+    ]
+    wrong += [
+        f"{scope} {metric} in run.json is no figure of the predictions"
+        for scope, metrics in facts["metrics"].items()
+        for metric in (metrics or {}).keys() - (found.get(scope) or {}).keys()
     ]
     run = Run(Config.make(**facts["config"]), facts["stage"], folder)
     best, told = history(run)["validation_accuracy"].max(), facts["validation"]["best_accuracy"]
@@ -145,25 +152,40 @@ def add(folder: Path, *, weights: bool = True) -> Path:
         weights: the network too, which further students of a teacher, 06 and 07 need.
 
     Raises:
-        InputError: if the run is not finished, or is one that must not be published.
+        InputError: if the run is not finished, is one that must not be published, or has a figure
+            that does not come out again; nothing is changed then.
     """
     facts = read_facts(folder)
     if facts["stage"] == "predict":
         raise InputError(f"{folder}: shows pictures of its user's; such a report is not published")
     place = PUBLISHED / facts["dataset"] / facts["stage"] / facts["run"]
-    temporary = place.with_name(f".{place.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    staging = place.with_name(f".{place.name}.tmp")  # one level deeper than runs are looked for
+    fresh = staging / place.name
+    shutil.rmtree(staging, ignore_errors=True)
 
     def left_out(_: str, names: list[str]) -> set[str]:
         without = LEFT_OUT if weights else {*LEFT_OUT, WEIGHTS, *card.FILES}
         return {n for n in names if n in without or n.startswith(".")}
 
-    shutil.copytree(folder, temporary, ignore=left_out)
-    for path in temporary.glob("*.ipynb"):
-        path.write_text(_without_places(path), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    temporary.rename(place)
+    try:
+        shutil.copytree(folder, fresh, ignore=left_out)
+        for path in fresh.glob("*.ipynb"):
+            path.write_text(_without_places(path), encoding="utf-8")
+        if wrong := problems_of(fresh):
+            raise InputError(f"{'; '.join(wrong)}; it is not published")
+        if place.exists():
+            place.rename(staging / "before")
+        fresh.rename(place)
+    except OSError as error:
+        raise unwritable(place, error, advice="change its permissions") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return place
+
+
+def is_report(folder: Path) -> bool:
+    """Whether it is checked against other published runs, and so is published after these."""
+    return read_facts(folder)["stage"] not in ("teacher", "student")
 
 
 def _places_named(folder: Path) -> Iterable[tuple[Path, list[str]]]:
@@ -196,8 +218,8 @@ def main() -> int:
     parser.add_argument("--without-weights", action="store_true", help="--add: no networks")
     options = parser.parse_args()
     try:
-        for folder in options.add or ():
-            place = add(resolve(folder), weights=not options.without_weights)
+        for folder in sorted(map(resolve, options.add or ()), key=is_report):
+            place = add(folder, weights=not options.without_weights)
             print(f"published {place.relative_to(PROJECT_ROOT)}")
         if options.write or options.add:
             for path, text in tables().items():

@@ -38,7 +38,7 @@ def publish_smoke(place: Path, smoke_root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(listing, "PRESETS", ("smoke",))
     for stage in ("teacher", "student", "attention"):
         for folder in (smoke_root / "synthetic" / stage).iterdir():
-            as_committed(published.add(folder))
+            published.add(committed_copy(folder, place / "made"))
     (place / "README.md").write_text(BLOCKS)
     write_tables()
     return place
@@ -51,7 +51,18 @@ def write_tables() -> None:
 
 def as_committed(folder: Path) -> None:
     """Smoke runs are made from whatever lies in the working tree; published ones must not be."""
-    change(folder, revision={"commit": "0" * 40, "dirty": False})
+    revision = {"commit": "0" * 40, "dirty": False}
+    sessions = [
+        session | {"revision": revision} for session in facts_of(folder).get("sessions", ())
+    ]
+    change(folder, revision=revision, **({"sessions": sessions} if sessions else {}))
+
+
+def committed_copy(folder: Path, place: Path) -> Path:
+    """A copy of a smoke run that may be published."""
+    copy = shutil.copytree(folder, place / folder.parent.name / folder.name)
+    as_committed(copy)
+    return copy
 
 
 def change(folder: Path, **facts) -> None:

@@ -79,6 +79,22 @@ def test_uncommitted_code_is_noticed(place: Path, stage: str) -> None:
     assert any("committed revision" in sentence for sentence in published.verify())
 
 
+def test_uncommitted_code_of_an_earlier_session_is_noticed(place: Path) -> None:
+    folder = published_student(place, "nokd")
+    (session,) = facts_of(folder)["sessions"]
+    before = session | {"revision": {"commit": "0" * 40, "dirty": True}}
+    change(folder, sessions=[before, session])
+    assert any("committed revision" in sentence for sentence in published.verify())
+
+
+def test_a_figure_without_predictions_is_noticed(place: Path) -> None:
+    folder = published_student(place, "nokd")
+    metrics = facts_of(folder)["metrics"]
+    metrics["all"]["happiness_index"] = metrics["all"]["accuracy"]
+    change(folder, metrics=metrics)
+    assert any("all happiness_index in run.json is no" in s for s in published.problems_of(folder))
+
+
 def test_a_record_in_another_runs_folder_is_noticed(place: Path) -> None:
     folder = published_student(place, "nokd")
     other = folder.with_name(folder.name.replace("-s0-", "-s9-"))
@@ -152,13 +168,48 @@ def test_figures_need_no_weights(place: Path, tmp_path: Path) -> None:
         assert published.verify() == []
 
 
-def test_publishing_writes_both_tables(place: Path, smoke_root, monkeypatch, capsys) -> None:
+def test_a_figure_that_does_not_come_out_again_changes_nothing(place: Path) -> None:
+    folder = published_student(place, "kd5")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    made = place / "made" / "student" / folder.name
+    (made / "predictions.parquet").unlink()
+    with pytest.raises(InputError, match=r"predictions\.parquet is missing.*not published"):
+        published.add(made)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_half_a_copy_is_no_published_run(place: Path, monkeypatch) -> None:
+    """Publishing may be killed at any moment."""
+    folder = published_student(place, "nokd")
+    made = place / "made" / "student" / folder.name
+    shutil.rmtree(folder)
+
+    def killed(_: Path) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(published, "problems_of", killed)
+    monkeypatch.setattr(published.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        published.add(made)
+    assert list(folder.parent.glob(".*/*/run.json"))  # it lies there
+    assert folder.name not in [run.name for run in listing.published_runs()]
+    assert not [path for path in record.record_paths() if path.parent.name == folder.name]
+
+
+def test_networks_are_published_before_their_reports(place: Path, smoke_root: Path) -> None:
+    stages = ("attention", "student", "teacher")
+    folders = [next((smoke_root / "synthetic" / stage).iterdir()) for stage in stages]
+    folders.sort(key=published.is_report)
+    assert folders[-1].parent.name == "attention"
+
+
+def test_publishing_writes_both_tables(place: Path, monkeypatch, capsys) -> None:
     folder = published_student(place, "nokd")
     shutil.rmtree(folder)
     write_tables()
     texts = [path.read_text() for path in published.tables()]
-    monkeypatch.setattr(published, "verify", lambda: [])  # a smoke run is made by uncommitted code
-    given = str(smoke_root / "synthetic" / "student" / folder.name)
+    given = str(place / "made" / "student" / folder.name)
     monkeypatch.setattr("sys.argv", ["published", "--add", given])
     assert published.main() == 0
     assert "tables agree" in capsys.readouterr().out
