@@ -120,7 +120,9 @@ class CBAM(nn.Module):
     """Convolutional Block Attention Module as published (Woo et al. 2018), for the ablation row.
 
     Pools the features themselves, MLP with bias, and a 7x7 spatial convolution with BatchNorm over
-    (max, mean). ``kernel_size`` is accepted for DBAM's sake and not used.
+    (max, mean). That norm starts at weight 1, where the published code starts at 0: its map is
+    distilled here, and at 0 it would say nothing. ``kernel_size`` is accepted for DBAM's sake and
+    not used.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel_size: int = 1):

@@ -24,12 +24,14 @@ from gmelib import card, leaks, robustness
 from gmelib.ablation import complete, contrasts, row_students, scores
 from gmelib.comparison import compared_students, comparison, differences
 from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
-from gmelib.evaluate import load_predictions
+from gmelib.evaluate import complexity, load_predictions
 from gmelib.experiment import history
+from gmelib.fields import ARCHITECTURE
 from gmelib.listing import listing, published_runs
 from gmelib.metrics import report
 from gmelib.readme import filled
 from gmelib.record import PUBLISHED, Run, read_facts, unwritable, write_atomic
+from gmelib.train import initial_model
 
 README = PROJECT_ROOT / "README.md"
 WEIGHTS = card.WEIGHTS
@@ -81,10 +83,27 @@ def _wrong_figures(folder: Path, facts: dict[str, Any]) -> list[str]:
         for metric in (metrics or {}).keys() - (found.get(scope) or {}).keys()
     ]
     run = Run(Config.make(**facts["config"]), facts["stage"], folder)
+    costs = _costs_of(run.cfg, len(facts["classes"]))
+    wrong += [
+        f"{name} is {told} in run.json, counted {costs[name]}"
+        for name, told in facts["complexity"].items()
+        if costs.get(name, told) != told  # thop may not be here
+    ]
     best, told = history(run)["validation_accuracy"].max(), facts["validation"]["best_accuracy"]
     if not _equal(best, told):
         wrong.append(f"validation best_accuracy is {told} in run.json, {best} in history.jsonl")
     return wrong
+
+
+_counted: dict[str, dict[str, Any]] = {}
+
+
+def _costs_of(cfg: Config, classes: int) -> dict[str, Any]:
+    """Parameters and multiply-accumulates of a run's network, counted once for all of its kind."""
+    kind = repr([getattr(cfg, name) for name in ARCHITECTURE] + [classes])
+    if kind not in _counted:
+        _counted[kind] = complexity(initial_model(cfg, classes), cfg.input_size)
+    return _counted[kind]
 
 
 def _wrong_table(facts: dict[str, Any]) -> list[str]:

@@ -147,7 +147,7 @@ def test_gmenet_is_compared_pair_by_pair_with_every_other_row(tmp_path):
     assert "is number 2 of 3" in text
     assert "is shown to be above: ResNet-18, lr+hr (+30.0 points)." in text
     assert "is shown to be below: MA-Net, lr+hr (-15.0 points)." in text
-    assert "shown each training face 2 times" in text
+    assert "shown 2 faces for each training face" in text
     assert "this is not a result" in text
 
 

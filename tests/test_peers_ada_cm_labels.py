@@ -124,6 +124,12 @@ class Reader(torch.nn.Module):
         return Output(logits=self.logits[nearest])
 
 
+@pytest.fixture
+def as_long_as_the_authors(monkeypatch):
+    """An epoch of the 32 made faces counts as one of the authors'."""
+    monkeypatch.setattr(ada_cm, "AUTHORS_STEPS", 32 / tiny.config().batch_size)
+
+
 def learning(sure, labels=0, train_on="lr", faces=None):
     """An objective and a network that gives each face its class with logit ``sure[class]``."""
     faces = faces or tiny.faces()
@@ -135,6 +141,7 @@ def learning(sure, labels=0, train_on="lr", faces=None):
     return method, Reader(means, logits), faces, train
 
 
+@pytest.mark.usefixtures("as_long_as_the_authors")
 def test_thresholds_follow_the_confidence_of_correct_faces():
     sure = [9.0, 5.0, 1.0, -3.0]  # the last class is never recognized
     method, network, faces, train = learning(sure)
@@ -195,6 +202,15 @@ def test_thresholds_are_learnt_in_batches_of_256():
     assert network.sizes == [256, 256, 8]
 
 
+@pytest.mark.parametrize("train_on, presented", [("lr", 32), ("lr+hr", 64)])
+def test_time_is_told_by_steps_and_not_by_epochs(train_on, presented):
+    method, network, faces, train = learning([9.0] * 4, train_on=train_on)
+    method.end_epoch(network, faces, train)
+    steps = presented / method.cfg.batch_size
+    assert method.state()["epochs"] == pytest.approx(steps / 800)
+
+
+@pytest.mark.usefixtures("as_long_as_the_authors")
 def test_a_resumed_objective_goes_on():
     method, network, faces, train = learning([9.0, 5.0, 1.0, -3.0])
     method.end_epoch(network, faces, train)

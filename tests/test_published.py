@@ -58,6 +58,13 @@ def test_a_changed_validation_accuracy_is_noticed(place: Path) -> None:
     assert any("history.jsonl" in sentence for sentence in published.verify())
 
 
+def test_changed_costs_are_noticed(place: Path) -> None:
+    folder = published_student(place, "nokd")
+    costs = facts_of(folder)["complexity"]
+    change(folder, complexity=costs | {"macs": costs["macs"] - 1})
+    assert any("macs is" in sentence for sentence in published.problems_of(folder))
+
+
 def test_changed_predictions_are_noticed(place: Path) -> None:
     path = published_student(place, "nokd") / "predictions.parquet"
     table = pd.read_parquet(path)

@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 
 from gmelib import degrade, fer_package, robustness
-from gmelib.batches import predict_logits
+from gmelib.batches import make_view, predict_logits
 from gmelib.checkpoint import load_model
 from gmelib.data import load_faces
 from gmelib.data.faceset import make_faces
 from gmelib.evaluate import load_predictions
 from gmelib.metrics import checked, paired_difference
+from gmelib.record import Run
 from gmelib.robustness import FER, SIZES, measure
 from gmelib.robustness.saved import unlike_record
 
@@ -115,6 +116,27 @@ def test_the_sizes_that_a_student_was_trained_at_are_among_them(mode, trained, s
     cfg = tiny.config(lr_size=10, train_on=mode, kd_weight=0)
     assert robustness.trained_at(cfg, 32) == trained
     assert robustness.sizes_of(cfg, tiny.faces()) == sizes
+
+
+@pytest.mark.parametrize("mode, views", [("hr", "high"), ("lr+hr", "high"), ("lr", "low")])
+def test_faces_of_native_size_are_shown_as_they_were_trained_on(root, monkeypatch, mode, views):
+    """High-resolution training faces were not blurred, so those that are measured are not."""
+    run = tiny.run_of(root)
+    cfg = run.cfg.replace(train_on=mode, kd_weight=0.0)
+    seen = {}
+
+    def predict(model, faces, own, stage):
+        seen[own.lr_size] = make_view(own, stage)(faces.images[:2])
+        return pd.DataFrame()
+
+    monkeypatch.setattr(measure, "predict", predict)
+    faces = tiny.faces()
+    robustness.measure_student(Run(cfg, "student", run.folder), faces)
+    expected = degrade.high_resolution_view(faces.images[:2], cfg.input_size)
+    assert torch.equal(seen[32], expected) == (views == "high")
+    blurred = {"lr_size": 8, "blur_sigma": cfg.blur_sigma}
+    low = degrade.low_resolution_view(faces.images[:2], cfg.input_size, **blurred)
+    assert torch.equal(seen[8], low)
 
 
 # -- the package fer ------------------------------------------------------------------------------

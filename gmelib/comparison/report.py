@@ -69,7 +69,8 @@ def conclusion(cells: Cells, cfg: Config) -> str:
     if table["paper"].notna().any():
         sentences.append(
             f"The networks and budgets are those of params/peers/{cfg.peers}.yaml, not the "
-            "paper's: a method's place here need not be its place there."
+            "paper's, and learning rates were chosen by short tries: a method's place here need "
+            "not be its place there."
         )
     sentences += [f"{row}: {text}." for row, text in table["missing"].items() if text]
     sentences.append(other_code(cells))
@@ -111,8 +112,8 @@ def _budget(done: pd.DataFrame) -> str:
     least, most = done["forward_backward"].min(), done["forward_backward"].max()
     passes, distils = done["passes"].iloc[0], (done["mode"] == KD).any()
     return (
-        f"Every row was shown each training face {passes:g} times; what its method makes of that "
-        f"costs between {least:g} and {most:g} passes of its network per face."
+        f"Every row was shown {passes:g} faces for each training face; what its method makes of "
+        f"that costs between {least:g} and {most:g} passes of its network per face."
     ) + (" The teachers of the distilled rows were shown as many again." if distils else "")
 
 

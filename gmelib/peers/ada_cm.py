@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from gmelib import processes
-from gmelib.batches import Batch, Plan, predict_logits
+from gmelib.batches import Batch, Plan, predict_logits, presentations
 from gmelib.config import Config, InputError
 from gmelib.data import FaceSet
 from gmelib.model import Output
@@ -31,6 +31,7 @@ FEATURES = 512
 AUTHORS_LABELS, AUTHORS_FEAR = 4000, 250
 LABEL_SEED = 5  # the authors' seed; which faces have labels is a part of the task, not of a run
 CONFIDENCE_SCALE = 0.97  # of a class's mean confidence, in its threshold
+AUTHORS_STEPS = 800  # of an epoch, by which thresholds count the time
 
 
 class AdaCM(nn.Module):
@@ -194,7 +195,7 @@ class AdaCMObjective(Objective):
                 f"{self.classes}, one for each class, or 0, which gives every face its label"
             )
         self.thresholds = torch.full((self.classes,), self.options.threshold)
-        self.epochs = 0  # that the thresholds have been learnt from
+        self.epochs = 0.0  # of the authors' length, that the thresholds have been learnt from
 
     # -- which faces ------------------------------------------------------------------------------
 
@@ -271,10 +272,11 @@ class AdaCMObjective(Objective):
     def end_epoch(self, network: nn.Module, faces: FaceSet, indices: Tensor) -> dict[str, float]:
         """Learns each class's threshold from the labelled faces that are recognized correctly.
 
-        It is their mean confidence times 0.97 / (1 + e^-epoch), or ``threshold`` if that is more
-        or if there are none.
+        It is their mean confidence times 0.97 / (1 + e^-t), t in epochs of the authors' 800 steps,
+        or ``threshold`` if that is more or if there are none.
         """
-        self.epochs += 1
+        steps = math.ceil(presentations(self.cfg, "student", len(indices)) / self.cfg.batch_size)
+        self.epochs += steps / AUTHORS_STEPS
         told = labelled_faces(faces, indices, self.options.labels)
         is_high = self.cfg.train_on == "hr"
 

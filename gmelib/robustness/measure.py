@@ -82,7 +82,8 @@ def measure_student(student_run: Run, faces: FaceSet) -> Measured:
     """A finished student at every size of :func:`sizes_of`.
 
     A face is shrunk and restored as the run's own are, to another size. From the faces' native size
-    up nothing is shrunk; they are still brought to the input size and blurred.
+    up nothing is shrunk: a student that was trained on high resolution sees them as it did then,
+    others see them brought to the input size and blurred.
     """
     cfg, native = student_run.cfg, _native(faces)
     model, started = load_model(student_run), time.perf_counter()
@@ -90,7 +91,8 @@ def measure_student(student_run: Run, faces: FaceSet) -> Measured:
     for size in sizes_of(cfg, faces):
         # unchecked: nothing is trained at this size, so it may exceed the network's input
         own = cfg.model_copy(update={"lr_size": min(size, native)})
-        tables[size] = predict(model, faces, own, "student")
+        is_high = size >= native and cfg.train_on != "lr"
+        tables[size] = predict(model, faces, own, "teacher" if is_high else "student")
     seconds = time.perf_counter() - started
     return Measured(_name(cfg), tables, native, cfg.resamples, seconds)
 
