@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 from made_data import same
 
-from gmelib.data.cache import IMAGES, cache_folder, map_images, mapped_faces
+from gmelib.data.cache import IMAGES, cache_folder, map_images, mapped_faces, write_images
 from gmelib.data.check import _notes
 from gmelib.data.faceset import make_faces
 
 COUNT, SIDE = 600, 112
 
 
-def build(folder):
-    shape = (COUNT, 3, SIDE, SIDE)
-    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
+def one_by_one():
     for position in range(COUNT):
-        images[position] = position % 140
-        images[position, 0, 0, 0] = position % 7
-    del images
+        image = np.full((3, SIDE, SIDE), position % 140, np.uint8)
+        image[0, 0, 0] = position % 7
+        yield image
+
+
+def build(folder):
     return make_faces(
         name="large",
-        images=map_images(folder),
+        images=write_images(folder, one_by_one(), (COUNT, 3, SIDE, SIDE)),
         expressions=np.array(["anger", "neutral"] * (COUNT // 2)),
         split=np.repeat(["train", "validation", "test"], COUNT // 3),
         ids=np.arange(COUNT),

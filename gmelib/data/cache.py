@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,8 @@ def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceS
 def mapped_faces(folder: Path, build: Callable[[Path], FaceSet]) -> FaceSet:
     """As `cached_faces`, for a set larger than memory, stored in `folder` (`cache_folder`).
 
-    `build` gets the folder that is being filled and writes IMAGES there itself, to be mapped by
-    `map_images`; what else it writes there stays. Such a set cannot do without its files: raises
+    `build` gets the folder that is being filled and writes IMAGES there itself, by `write_images`;
+    what else it writes there stays. Such a set cannot do without its files: raises
     InputError where they cannot be written.
     """
     faces = _read_if_sound(folder)
@@ -155,6 +155,22 @@ def mapped_faces(folder: Path, build: Callable[[Path], FaceSet]) -> FaceSet:
         except OSError as error:
             raise unwritable(folder, error) from error
     return faces
+
+
+def write_images(
+    folder: Path, images: Iterable[np.ndarray], shape: tuple[int, int, int, int]
+) -> np.ndarray:
+    """Writes images one after another as IMAGES of a folder; the result is mapped.
+
+    images: (C, H, W) uint8 each; shape: (N, C, H, W) of all. Raises OSError where the disk is full:
+    written through a map, the same faces would end the process without a word.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with open(folder / IMAGES, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, image in zip(range(shape[0]), images, strict=True):
+            file.write(image.tobytes())
+    return map_images(folder)
 
 
 def map_images(folder: Path) -> np.ndarray:

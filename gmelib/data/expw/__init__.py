@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data.cache import IMAGES, cache_folder, file_stamp, map_images, mapped_faces
+from gmelib.data.cache import cache_folder, file_stamp, mapped_faces, write_images
 from gmelib.data.expw.labels import Label, file_name, read_labels, read_landmarks
 from gmelib.data.expw.prepare import KEPT, SCHEMA, Method, Photograph, Preparation
 from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown
@@ -100,20 +100,6 @@ def _splits(labels: Sequence[Label], val_fraction: float) -> dict[str, str]:
     return dict(zip((label.id for label in labels), split.tolist(), strict=True))
 
 
-def _write_images(
-    folder: Path, preparation: Preparation, wanted: Sequence[bool], side: int
-) -> np.ndarray:
-    """The wanted ones of the faces cut out, written one after another and then mapped."""
-    shape = (sum(wanted), 3, side, side)
-    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
-    cut = (face for face, want in zip(preparation.images(), wanted, strict=True) if want)
-    for target, face in zip(images, cut, strict=True):
-        target[:] = face
-    images.flush()
-    del images
-    return map_images(folder)
-
-
 def _write_dropped(folder: Path, rows: Sequence[tuple[Label, str]]) -> None:
     with open(folder / DROPPED_FILE, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -177,9 +163,10 @@ def _build(folder: Path, place: Path, source: Source) -> FaceSet:
     kept = [label for label, reason in outcomes if reason == KEPT]
     splits = _splits(labels, cfg.val_fraction)
     split = np.array([splits[label.id] for label in kept])
+    cut = (face for face, want in zip(preparation.images(), wanted, strict=True) if want)
     return make_faces(
         name="expw",
-        images=_write_images(folder, preparation, wanted, method.size),
+        images=write_images(folder, cut, (len(kept), 3, method.size, method.size)),
         expressions=np.array([label.expression for label in kept]),
         split=split,
         ids=np.array([label.id for label in kept]),
