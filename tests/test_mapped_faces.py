@@ -1,11 +1,15 @@
 """Sets larger than memory: written to the file they are mapped from, and never held at once."""
 
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+import tiny
 from made_data import same
 
+from gmelib import lock
+from gmelib.data import cache
 from gmelib.data.cache import IMAGES, cache_folder, map_images, mapped_faces, write_images
 from gmelib.data.check import _notes
 from gmelib.data.faceset import make_faces
@@ -78,3 +82,81 @@ def test_the_check_counts_constant_images_and_passes_notes_on(tmp_path):
     notes = _notes(mapped_faces(cache_folder(tmp_path, "large", 1), build))
     flat = sum(position % 140 == position % 7 for position in range(COUNT))
     assert f"constant images (one grey level): {flat}" in notes and notes[-1] == "a sentence"
+
+
+# -- several processes ----------------------------------------------------------------------------
+
+PREPARE = """
+import sys
+from pathlib import Path
+import test_mapped_faces
+from gmelib.data.cache import cache_folder, mapped_faces
+def build(folder):
+    print("builds", flush=True)
+    sys.stdin.readline()
+    return test_mapped_faces.build(folder)
+print(mapped_faces(cache_folder(Path(sys.argv[1]), "large", 1), build).fingerprint)
+"""
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(tmp_path):
+    first = tiny.start(PREPARE, str(tmp_path))
+    assert first.stdout.readline() == "builds\n"
+    second = tiny.start(PREPARE, str(tmp_path))
+    place = cache_folder(tmp_path, "large", 1)
+    assert second.stdout.readline().startswith(f"note: process {first.pid} on ")
+    told = first.communicate("\n", timeout=600)[0]
+    assert told and second.communicate(timeout=600)[0] == told
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_builds_is_not(tmp_path):
+    process = tiny.start(PREPARE, str(tmp_path))
+    assert process.stdout.readline() == "builds\n"
+    process.kill()
+    process.wait()
+    place, others = cache_folder(tmp_path, "large", 1), [cache_folder(tmp_path, "large", 2)]
+    others.append(cache_folder(tmp_path, "large", 3))
+    others.append(cache_folder(tmp_path, "large-without-copies", 1))  # another kind, not locked
+    orphans = [path.with_name(f".{path.name}-0123456789ab") for path in others]
+    for orphan in orphans:
+        orphan.mkdir()
+    lock.take(cache._lock_of(others[1]))
+    try:
+        mapped_faces(place, build)
+        left = {path.name for path in tmp_path.iterdir()}
+    finally:
+        lock.release(cache._lock_of(others[1]))
+    assert left == {place.name, cache._lock_of(others[1]).name, *(o.name for o in orphans[1:])}
+
+
+def test_a_folder_that_another_process_has_finished_meanwhile_stays(tmp_path):
+    """As where its lock was thought dead, for its machine was silent for long."""
+    place = cache_folder(tmp_path, "large", 1)
+
+    def build_and_be_overtaken(folder):
+        with cache._building(place) as building:
+            cache._write(building, build(building))
+        return build(folder)
+
+    faces = mapped_faces(place, build_and_be_overtaken)
+    stands = (place / IMAGES).stat().st_ino
+    assert same(faces, mapped_faces(place, lambda _: pytest.fail("built twice")))
+    assert (place / IMAGES).stat().st_ino == stands
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+def test_what_cannot_be_written_is_read_where_another_process_has_written_it(tmp_path, monkeypatch):
+    place = cache_folder(tmp_path, "large", 1)
+
+    def overtaken(*names):
+        monkeypatch.undo()
+        with cache._building(place) as building:
+            cache._write(building, build(building))
+        tiny.no_space()
+
+    monkeypatch.setattr(cache.os, "rename", overtaken)
+    faces = mapped_faces(place, build)
+    assert same(faces, mapped_faces(place, lambda _: pytest.fail("built twice")))

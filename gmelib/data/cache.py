@@ -1,8 +1,9 @@
 """Decoded data sets on disk, so that a notebook's second start takes a moment.
 
 A cached set is a folder of .npy files and a meta.json with their checksums. It is built under
-another name and renamed when complete, so several processes may build it at once. A folder that
-does not match its checksums is rebuilt; where nothing can be written there is simply no cache.
+another name and renamed when complete, so several processes may build it at once; what takes hours
+is built by one of them, and the others wait. A folder that does not match its checksums is rebuilt;
+where nothing can be written there is simply no cache.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,12 +23,15 @@ from uuid import uuid4
 import numpy as np
 import torch
 
+from gmelib import lock
 from gmelib.data.faceset import FaceSet
 from gmelib.record import unwritable
 
 SCHEMA = 2  # raised when the content of a cached folder changes its meaning
 _META = "meta.json"
 IMAGES = "images.npy"
+_MARK = 12  # hexadecimal digits that tell apart what several processes build
+LOOK = 1  # seconds between looks whether another process has finished
 
 
 def file_stamp(path: Path) -> list[Any]:
@@ -103,15 +108,49 @@ def _read_if_sound(folder: Path) -> FaceSet | None:
 def _building(folder: Path) -> Iterator[Path]:
     """A new folder to build in; it becomes `folder` if the block ends well, and else is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f".{folder.name}-{uuid4().hex[:12]}")
+    building = folder.with_name(f".{folder.name}-{uuid4().hex[:_MARK]}")
     building.mkdir()
     try:
         yield building
-        if folder.exists():  # a broken one, or one that another process has just finished
+        if folder.exists() and _read_if_sound(folder) is None:
             shutil.rmtree(folder)
-        os.rename(building, folder)
+        if not folder.exists():  # else another process has just finished, and may map it already
+            os.rename(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other living process builds `folder`, then keeps the others waiting."""
+    path, has_told = _lock_of(folder), False
+    while True:
+        try:
+            lock.take(path)
+            break
+        except lock.RunLocked:
+            who = lock.holder(path)
+            if who and not has_told:
+                print(f"note: {who} prepares {folder.name}; waiting for it", flush=True)
+                has_told = True
+            time.sleep(LOOK)
+    try:
+        yield
+    finally:
+        lock.release(path)
+
+
+def _remove_orphans(folder: Path) -> None:
+    """What killed processes had built of `folder` (whoever builds it now is alone) and its kin."""
+    kin, digest = folder.name.rsplit("-", 1)
+    for orphan in folder.parent.glob(f".{kin}-{'?' * len(digest)}-{'?' * _MARK}"):
+        meant = folder.with_name(orphan.name[1 : -_MARK - 1])
+        if meant == folder or lock.holder(_lock_of(meant)) is None:
+            shutil.rmtree(orphan, ignore_errors=True)
 
 
 def cache_folder(cache_dir: Path, name: str, key: Any) -> Path:
@@ -144,15 +183,22 @@ def mapped_faces(folder: Path, build: Callable[[Path], FaceSet]) -> FaceSet:
 
     `build` gets the folder that is being filled and writes IMAGES there itself, by `write_images`;
     what else it writes there stays. Such a set cannot do without its files: raises
-    InputError where they cannot be written.
+    InputError where they cannot be written. Of several processes one builds, the others wait.
     """
     faces = _read_if_sound(folder)
-    if faces is None:
-        try:
-            with _building(folder) as building:
-                _write(building, build(building))
-            faces = _read(folder)
-        except OSError as error:
+    if faces is not None:
+        return faces
+    try:
+        with _alone(folder):
+            _remove_orphans(folder)
+            faces = _read_if_sound(folder)  # of the process that was waited for
+            if faces is None:
+                with _building(folder) as building:
+                    _write(building, build(building))
+                faces = _read(folder)
+    except OSError as error:
+        faces = _read_if_sound(folder)
+        if faces is None:
             raise unwritable(folder, error) from error
     return faces
 
