@@ -10,6 +10,7 @@ import pytest
 import tiny
 from made_data import config, same, write_expw
 from made_expw import DRAWN, make_expw
+from made_expw import main as make
 from PIL import Image
 from tiny import refusal
 
@@ -272,3 +273,16 @@ def test_a_missing_landmarks_file_is_named(own):
     (own / "expw" / "landmarks.csv").unlink()
     assert "landmarks.csv" in refusal(load_expw, expw(own))
     assert len(load_expw(expw(own, align="boxes")))
+
+
+def test_a_data_set_that_is_there_is_never_overwritten_by_a_made_one(tmp_path, monkeypatch, capsys):
+    own = tmp_path / "expw" / "landmarks.csv"
+    own.parent.mkdir()
+    own.write_text("my own")
+    monkeypatch.setattr(sys, "argv", ["made_expw.py", str(tmp_path), "--photographs", "1"])
+    assert make() == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {own.parent}: exists") and told.count("\n") == 1
+    assert own.read_text() == "my own" and list(own.parent.iterdir()) == [own]
+    monkeypatch.setattr(sys, "argv", ["made_expw.py", str(tmp_path / "x"), "--photographs", "1"])
+    assert [make(), make()] == [0, 2]
