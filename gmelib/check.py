@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 
 from gmelib.config import Config, InputError
 from gmelib.data import DATASETS, DataReport, FaceSet, check_dataset
+from gmelib.data.decode import open_image
 from gmelib.data.duplicates import copies_between, find_copies, leaked
 from gmelib.data.faceset import shown
-from gmelib.data.folder import open_image
 from gmelib.predict.pictures import SUFFIXES
 
 LISTED = 20  # unreadable files that are named

@@ -1,5 +1,7 @@
 """Damaged and unusual ExpW lists: every one is read as it is meant or refused in one clear line."""
 
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from made_data import config, write_expw
 from tiny import no_space, refusal
 
-from gmelib.data import cache, check_dataset
+from gmelib.data import cache, check_dataset, decode
 from gmelib.data.expw import load_expw, prepare
 from gmelib.data.expw.labels import HEADER, read_labels, read_landmarks
 from gmelib.faces import crop
@@ -118,6 +120,25 @@ def test_damaged_photographs_are_dropped_and_all_damaged_ones_refused(tmp_path):
     (folder / NAMES[3]).write_text("no image")
     told = refusal(load_expw, cfg)
     assert "no face is left (photograph missing: 2, photograph unreadable: 6)" in told
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_photograph_that_cannot_be_reached_now_is_not_dropped_for_good(
+    tmp_path, monkeypatch, number
+):
+    image_open = decode.Image.open
+
+    def refuse(path):
+        if path.name == NAMES[1]:
+            raise OSError(number, os.strerror(number))
+        return image_open(path)
+
+    monkeypatch.setattr(decode.Image, "open", refuse)
+    told = refusal(load, tmp_path)
+    assert f"expw/image/{NAMES[1]}: cannot be read ({os.strerror(number)})" in told
+    assert "start again" in told
+    monkeypatch.undo()
+    assert load_expw(config(tmp_path, "expw", expw_align="boxes")).extras["dropped"] == {}
 
 
 def test_grey_and_transparent_photographs_become_rgb(tmp_path):

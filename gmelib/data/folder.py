@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
+from gmelib.data.decode import open_image
 from gmelib.data.faceset import (
     SYNONYMS,
     FaceSet,
@@ -92,20 +93,6 @@ def entries_of(split_folders: dict[str, Path]) -> Iterator[Entry]:
                         "images up or remove it"
                     )
                 yield Entry(path, split, expression)
-
-
-def open_image(path: Path) -> Image.Image:
-    """An image, decoded and upright; InputError for a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # cameras store rotation beside pixels
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{shown(path)}: not a readable image ({reason}); replace or remove the file"
-        ) from None
 
 
 def read_face(path: Path, face_size: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gmelib.config import InputError
+from gmelib.data.decode import open_image
 from gmelib.data.faceset import shown
-from gmelib.data.folder import open_image
 from gmelib.faces import align, crop
 
 

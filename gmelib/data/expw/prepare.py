@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
+from gmelib.data.decode import Damaged, open_image
 from gmelib.data.expw.labels import Label
 from gmelib.faces import Detector, Face, align, crop, make_detector, square
 from gmelib.record import write_atomic
@@ -157,15 +157,18 @@ class Chunk(NamedTuple):
 
 
 def _read_photograph(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8, or None where the file is damaged or gone.
+    """(H, W, 3) uint8, or None where the file is damaged; InputError where it cannot be reached.
 
     As stored: a rotation that a camera noted beside the pixels is not applied, for boxes count in
     the pixels themselves.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        image = open_image(path, upright=False)
+    except Damaged:
+        return None
+    try:
+        return np.asarray(image.convert("RGB"))
+    except ValueError:  # a mode that cannot become RGB
         return None
 
 
