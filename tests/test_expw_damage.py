@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_data import config, write_expw
+from made_data import config, same, write_expw
 from tiny import no_space, refusal
 
 from gmelib.data import cache, check_dataset, decode
@@ -175,6 +175,25 @@ def test_landmarks_outside_the_photograph_drop_their_face(tmp_path):
     faces = load_expw(config(tmp_path, "expw", expw_align="landmarks"))
     assert list(faces.ids) == ["a.png 0", "two words 1.png 0"]
     assert faces.extras["dropped"] == {prepare.LANDMARKS_OUTSIDE: 1, prepare.NO_LANDMARKS: 1}
+
+
+def test_landmarks_in_the_order_of_the_face_s_own_left_and_right_give_the_same_face(tmp_path):
+    write_expw(tmp_path, LINES[:2], PHOTOGRAPHS)
+    file, cfg = tmp_path / "expw" / "landmarks.csv", config(tmp_path, "expw")
+    cfg, turned = cfg.replace(expw_align="landmarks"), "28,14,12,14,20,22,26,30,14,30"
+    file.write_text(f"{','.join(HEADER)}\na.png,0,{ROW}\na.png,7,{ROW}\n")
+    first = load_expw(cfg)
+    file.write_text(f"{','.join(HEADER)}\na.png,0,{turned}\na.png,7,{ROW}\n")
+    assert same(load_expw(cfg), first)
+
+
+def test_landmarks_unlike_a_face_s_drop_their_face(tmp_path):
+    write_expw(tmp_path, LINES[:2], PHOTOGRAPHS)
+    rows = [",".join(HEADER), "a.png,0," + ROW, "a.png,7,5,9,45,9,25,9,44.9,9,4.9,9"]
+    (tmp_path / "expw" / "landmarks.csv").write_text("\n".join(rows))
+    faces = load_expw(config(tmp_path, "expw", expw_align="landmarks"))
+    assert list(faces.ids) == ["a.png 0"]
+    assert faces.extras["dropped"] == {prepare.LANDMARKS_UNLIKE: 1}
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):

@@ -192,7 +192,8 @@ def load_expw(cfg: Config) -> FaceSet:
     labels, repeated = read_labels(files.labels)
     photographs = _photographs(labels, files)
     key = [
-        SCHEMA, file_stamp(files.labels), [photograph.stamp for photograph in photographs],
+        SCHEMA[cfg.expw_align], file_stamp(files.labels),
+        [photograph.stamp for photograph in photographs],
         files.landmarks and file_stamp(files.landmarks),
         cfg.expw_align, cfg.expw_confidence, cfg.face_size or SIDE, cfg.val_fraction,
     ]  # fmt: skip

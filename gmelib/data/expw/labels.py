@@ -13,6 +13,7 @@ import numpy as np
 
 from gmelib.config import InputError
 from gmelib.data.faceset import expression_named, shown
+from gmelib.faces import left_to_right
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # published 0-6
 COLUMNS = "image_name face_id box_top box_left box_right box_bottom confidence label"
@@ -117,8 +118,8 @@ def read_labels(path: Path) -> tuple[list[Label], list[Label]]:
 def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     """Landmarks (5, 2) in px of the photograph, in the order of `gmelib.faces.Face`, by `Label.id`.
 
-    Raises InputError naming the line that is incomplete, not finite or all one point, or the two
-    lines of one face.
+    Each pair may begin with the image's left or with the face's own. Raises InputError naming the
+    line that is incomplete, not finite or all one point, or the two lines of one face.
     """
     file = shown(path)
     rows = csv.reader(io.StringIO(_read_text(path), newline=""))
@@ -144,5 +145,5 @@ def read_landmarks(path: Path) -> dict[str, np.ndarray]:
                 f"{file}, lines {lines[key]} and {rows.line_num}: both are face {key}; expected "
                 "one line a face: remove one"
             )
-        found[key], lines[key] = points, rows.line_num
+        found[key], lines[key] = left_to_right(points), rows.line_num
     return found

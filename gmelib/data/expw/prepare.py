@@ -18,12 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from gmelib.config import InputError
 from gmelib.data.decode import Damaged, open_image
 from gmelib.data.expw.labels import Label
-from gmelib.faces import Detector, Face, align, crop, make_detector, square
+from gmelib.faces import Detector, Face, align, crop, make_detector, square, within
 from gmelib.record import write_atomic
 
-SCHEMA = 1  # raised when the same photographs would give other faces
+# By the source of the faces; raised when the same photographs would give other ones.
+SCHEMA = {"detector": 1, "landmarks": 2, "boxes": 1}
 CHUNK = 64  # photographs
 BOX_MARGIN = 0.1  # around a box that is cropped without landmarks, of its longer side
 # What a detector is shown: the box and half its side around it, so that the face has 80 of 160 px.
@@ -36,6 +38,7 @@ UNREADABLE = "photograph unreadable"
 NO_FACE = "no face found"
 NO_LANDMARKS = "no landmarks"
 LANDMARKS_OUTSIDE = "landmarks outside the photograph"
+LANDMARKS_UNLIKE = "landmarks unlike a face's"
 KEPT = ""
 
 
@@ -70,7 +73,7 @@ class Method:
             ]
             for photograph in chunk
         ]
-        text = json.dumps([SCHEMA, self.source, self.size, content])
+        text = json.dumps([SCHEMA[self.source], self.source, self.size, content])
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def faces(self, image: np.ndarray, labels: Sequence[Label]) -> list[np.ndarray | str]:
@@ -103,9 +106,12 @@ class Method:
     ) -> np.ndarray | str:
         if landmarks is None:
             return missing
-        if not _within(landmarks, image):
+        if not within(landmarks, image):
             return LANDMARKS_OUTSIDE
-        return align(image, landmarks, self.size)
+        try:
+            return align(image, landmarks, self.size)
+        except InputError:
+            return LANDMARKS_UNLIKE
 
 
 def _corners(box: tuple[float, float, float, float]) -> np.ndarray:
@@ -115,18 +121,7 @@ def _corners(box: tuple[float, float, float, float]) -> np.ndarray:
 def _is_box(box: tuple[float, float, float, float], image: np.ndarray) -> bool:
     """Whether a box has an area, a part of which is in the image."""
     corners = _corners(box)
-    return bool((corners[0] < corners[1]).all()) and _within(corners, image)
-
-
-def _within(points: np.ndarray, image: np.ndarray) -> bool:
-    """Whether the rectangle around the points reaches into the image.
-
-    And beyond it by one longer side at most: what is damaged could ask for any memory.
-    """
-    size = np.array(image.shape[1::-1])
-    low, high = points.min(0), points.max(0)
-    overlaps = (high > 0).all() and (low < size).all()
-    return bool(overlaps and low.min() >= -size.max() and high.max() <= 2 * size.max())
+    return bool((corners[0] < corners[1]).all()) and within(corners, image)
 
 
 def _landmarks_of(faces: list[Face], box: tuple[float, float, float, float]) -> np.ndarray | None:
