@@ -167,6 +167,17 @@ def test_a_damaged_line_of_landmarks_is_named(tmp_path, rows, told):
         read_landmarks(path)
 
 
+@pytest.mark.parametrize("stray", ['"b.png,0,', '"b.png" ,0,', 'b.png,"0"0,'])
+@pytest.mark.parametrize("more", [1, 5000])  # rows that one field swallows, or cannot
+def test_a_stray_quote_in_landmarks_is_named(tmp_path, stray, more):
+    rows = [",".join(HEADER), f'"a.png",0,{ROW}', stray + ROW]
+    rows += [f"c.png,{face},{ROW}" for face in range(more)]
+    path = tmp_path / "landmarks.csv"
+    path.write_text("\n".join(rows))
+    told = refusal(read_landmarks, path)
+    assert "landmarks.csv, line 3: not readable as csv" in told and "stray" in told
+
+
 def test_landmarks_outside_the_photograph_drop_their_face(tmp_path):
     write_expw(tmp_path, LINES[:4], PHOTOGRAPHS)
     far = ",".join(str(int(number) + 100) for number in ROW.split(","))

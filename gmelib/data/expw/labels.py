@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,22 +116,38 @@ def read_labels(path: Path) -> tuple[list[Label], list[Label]]:
     return list(known.values()), repeated
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file, each with the line it begins in."""
+    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{shown(path)}, line {line}: not readable as csv ({error}); expected quotes in "
+                "pairs around a name, or none: look for a stray one"
+            ) from None
+        if row is None:
+            return
+        yield line, row
+
+
 def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     """Landmarks (5, 2) in px of the photograph, in the order of `gmelib.faces.Face`, by `Label.id`.
 
     Each pair may begin with the image's left or with the face's own. Raises InputError naming the
-    line that is incomplete, not finite or all one point, or the two lines of one face.
+    line that is incomplete, misquoted, not finite or all one point, or the two lines of one face.
     """
-    file = shown(path)
-    rows = csv.reader(io.StringIO(_read_text(path), newline=""))
-    if tuple(name.strip() for name in next(rows, [])) != HEADER:
+    file, rows = shown(path), _rows(path)
+    if tuple(name.strip() for name in next(rows, (1, []))[1]) != HEADER:
         raise InputError(f"{file}, line 1: expected the header {','.join(HEADER)}")
     found: dict[str, np.ndarray] = {}
     lines: dict[str, int] = {}
-    for row in rows:
+    for line, row in rows:
         if not row:
             continue
-        where = f"{file}, line {rows.line_num}"
+        where = f"{file}, line {line}"
         try:
             name, face, *numbers = row
             points = np.array(numbers, dtype=float).reshape(5, 2)
@@ -142,8 +159,8 @@ def read_landmarks(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{where}: expected five finite points that are not all one")
         if key in found:
             raise InputError(
-                f"{file}, lines {lines[key]} and {rows.line_num}: both are face {key}; expected "
+                f"{file}, lines {lines[key]} and {line}: both are face {key}; expected "
                 "one line a face: remove one"
             )
-        found[key], lines[key] = left_to_right(points), rows.line_num
+        found[key], lines[key] = left_to_right(points), line
     return found
