@@ -41,6 +41,12 @@ def test_names_with_blanks_and_accents_are_read(tmp_path, newline, bom):
     assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
 
 
+def test_a_name_of_many_numbers_is_one_name(tmp_path):
+    name = "a 1.0 2014 05 12 10 33 22 1.png"
+    faces = load(tmp_path, [f"{name} 0 5 8 38 41 44.5 3"], {name: PHOTOGRAPHS["a.png"]})
+    assert list(faces.ids) == [f"{name} 0"]
+
+
 def test_columns_may_be_parted_by_tabs_and_lines_by_empty_ones(tmp_path):
     faces = load(tmp_path, ["a.png\t0\t5\t8\t38\t41\t44.5\t3", "", "a.png 1  5 8  38 41 44.5 3 "])
     assert list(faces.ids) == ["a.png 0", "a.png 1"]
@@ -55,6 +61,8 @@ def test_columns_may_be_parted_by_tabs_and_lines_by_empty_ones(tmp_path):
         ("a.png x 5 8 38 41 44.5 3", "line 3: 'a.png x 5 8 38 41 44.5 3' is not image_name"),
         ("a.png 0 5 - 38 41 44.5 3", "line 3: .*all numbers"),
         ("a.png 0 5 nan 38 41 44.5 3", "line 3: expected finite numbers"),
+        ("a.jpg 0 1 2 3 4 5.0 6b.jpg 0 5 8 38 41 44.5 3", "line 3: two faces in one line, 'a.jpg"),
+        ("a.jpg 0 1 -2 3 4 5.0 6 b 1.jpg 1 5 8 38 41 44.5 3", "line 3: two faces in one line"),
         ("a.png 0 5 8 38 41 44.5 4", r"label.lst, lines 1 and 3: both are face 0 of a.png, but"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from gmelib.faces import left_to_right
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # published 0-6
 COLUMNS = "image_name face_id box_top box_left box_right box_bottom confidence label"
+# In what stands before the last seven columns: a file's name and seven columns, the last run on.
+JOINED = re.compile(r"\.[A-Za-z]\w*\s+\d+(\s+[-+.\de]+){5}\s+[0-6]\s*\S")
 HEADER = ("image_name", "face_id", *(f"{axis}{point}" for point in range(1, 6) for axis in "xy"))
 
 
@@ -74,6 +77,11 @@ def _parse(text: str, line: int, file: str) -> Label:
             "damaged: download it again"
         )
     name, face, *numbers, label = fields
+    if JOINED.search(name):
+        raise InputError(
+            f"{where}: two faces in one line, {text.strip()[:160]!r}; expected {COLUMNS}: a line "
+            "break is lost: put it back, or download the file again"
+        )
     try:
         top, left, right, bottom, confidence = map(float, numbers)
         face_id = int(face)
@@ -92,8 +100,8 @@ def _parse(text: str, line: int, file: str) -> Label:
 def read_labels(path: Path) -> tuple[list[Label], list[Label]]:
     """The faces of label.lst in its order, and the lines that repeat one of them word for word.
 
-    Raises InputError naming the line that has too few columns, no numbers or an unknown label, and
-    both lines where one face is told twice and differently.
+    Raises InputError naming the line that has too few columns, two faces, no numbers or an unknown
+    label, and both lines where one face is told twice and differently.
     """
     file = shown(path)
     known: dict[str, Label] = {}
