@@ -4,8 +4,11 @@ import errno
 import os
 import shutil
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_data import config, same
 from PIL import Image
@@ -14,6 +17,7 @@ from tiny import refusal
 from gmelib.config import InputError
 from gmelib.data import decode, load_faces
 from gmelib.data.folder import hold_out
+from gmelib.evaluate import load_predictions, save_predictions
 
 
 def make_folder(root, splits=("train", "test"), names=("happy", "Sad", "surprised"), count=10):
@@ -79,6 +83,18 @@ def test_folder_resizes_only_when_told(tmp_path):
     expected = np.asarray(large.resize((20, 20), Image.Resampling.BICUBIC))
     found = faces.images[np.flatnonzero(faces.ids == "train/happy/3.png")[0], 0]
     assert np.array_equal(found.numpy(), expected)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_that_is_no_utf_8_is_spelt_out(tmp_path):
+    place = make_folder(tmp_path) / "test" / "happy"
+    (place / "3.png").rename(os.fsdecode(os.fsencode(place) + b"/caf\xe9.png"))
+    faces = load_faces(config(tmp_path, "folder"))
+    assert r"test/happy/caf\xe9.png" in faces.ids
+    save_predictions(tmp_path / "predictions.parquet", pd.DataFrame({"id": faces.ids}))
+    assert load_predictions(tmp_path)["id"].tolist() == faces.ids.tolist()
+    truncate(Path(os.fsdecode(os.fsencode(place) + b"/caf\xe9.png")))
+    assert r"happy/caf\xe9.png: not a readable" in refusal(load_faces, config(tmp_path, "folder"))
 
 
 def spoil(path, image):

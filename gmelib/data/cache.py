@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from gmelib import lock
-from gmelib.data.faceset import FaceSet
+from gmelib.data.faceset import FaceSet, spelt
 from gmelib.record import unwritable
 
 SCHEMA = 2  # raised when the content of a cached folder changes its meaning
@@ -37,7 +37,7 @@ LOOK = 1  # seconds between looks whether another process has finished
 def file_stamp(path: Path) -> list[Any]:
     """What identifies a file's content without reading it: path, bytes, time of change (ns)."""
     status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    return [spelt(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def _arrays_of(faces: FaceSet) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ also stand in the train split, and takes the fingerprint that goes into every ru
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,14 @@ def expression_named(name: str) -> str | None:
     return _EXPRESSION_OF.get(name.strip().lower())
 
 
+def spelt(name: str | Path) -> str:
+    """A file's name as any table or terminal takes it: bytes that are no UTF-8 are spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def shown(path: Path) -> str:
     """A path as an error message prints it: relative to the project where it lies inside."""
-    return str(path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path)
+    return spelt(path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
 from gmelib.data.faceset import FaceSet, make_faces, shown
 from gmelib.data.fer2013_csv import SIDE, USAGE
-from gmelib.data.folder import SPLIT_FOLDERS, Entry, entries_of, read_face, split_of, stack
+from gmelib.data.folder import SPLIT_FOLDERS, Entry, entries_of, ids_of, read_face, split_of, stack
 
 CLASSES = EXPRESSIONS[:7]
 MERGED = "fer2013_merged"  # PublicTest and PrivateTest are one test split
@@ -69,7 +69,7 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
         images=stack([entry.path for entry in entries], _read_face),
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
-        ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
+        ids=ids_of(entries, root),
         classes=CLASSES,
         extras=extras,
     )

@@ -26,6 +26,7 @@ from gmelib.data.faceset import (
     expression_named,
     make_faces,
     shown,
+    spelt,
 )
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -165,13 +166,18 @@ def split_of(entries: list[Entry], fraction: float) -> np.ndarray:
     return split
 
 
+def ids_of(entries: list[Entry], root: Path) -> np.ndarray:
+    """(N,) str: where every image lies under root."""
+    return np.array([spelt(entry.path.relative_to(root).as_posix()) for entry in entries])
+
+
 def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
     return make_faces(
         name=cfg.folder_name,
         images=stack([entry.path for entry in entries], lambda p: read_face(p, cfg.face_size)),
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
-        ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
+        ids=ids_of(entries, root),
         extras={"notes": [f"layout: {root.name}/<split>/<class>/<image>"]},
     )
 

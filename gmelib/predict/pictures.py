@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from gmelib.config import InputError
+from gmelib.data.faceset import spelt
 
 # What a folder's files must end in; a file that is named itself may end in anything.
 SUFFIXES = frozenset(
@@ -83,8 +84,7 @@ def _in_folder(folder: str) -> Iterator[Picture]:
 
 
 def _file(path: str) -> Picture:
-    """A file by a name that any reader of a table takes: bytes that are no UTF-8 are spelt out."""
-    return Picture(os.fsencode(path).decode("utf-8", "backslashreplace"), Path(path))
+    return Picture(spelt(path), Path(path))
 
 
 def _in_archive(path: Path) -> Iterator[Picture]:
