@@ -53,6 +53,14 @@ def visible(folder: Path) -> list[Path]:
     )
 
 
+def same_split(one: Path, other: Path) -> InputError:
+    """What is wrong with two folders of one split, beside each other."""
+    return InputError(
+        f"{shown(one.parent)}: {one.name} and {other.name} are the same split; expected one of "
+        "them: merge the two folders"
+    )
+
+
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder; InputError for a strange folder, two of one split, or none of train."""
     found: dict[str, Path] = {}
@@ -63,10 +71,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
                 f"{shown(folder)}: unknown split; expected the folders {', '.join(SPLIT_FOLDERS)}"
             )
         if split in found:
-            raise InputError(
-                f"{shown(root)}: {found[split].name} and {folder.name} are the same split; "
-                "expected one of them: merge the two folders"
-            )
+            raise same_split(found[split], folder)
         found[split] = folder
     missing = [split for split in ("train", "test") if split not in found]
     if missing:
