@@ -15,7 +15,7 @@ from PIL import Image
 from tiny import refusal
 
 from gmelib.config import EXPRESSIONS
-from gmelib.data import check_dataset, load_faces
+from gmelib.data import check_dataset, load_faces, registry
 from gmelib.data.expw import load_expw, prepare
 from gmelib.data.expw.labels import read_landmarks
 from gmelib.faces import Face, align, crop, make_detector
@@ -267,6 +267,13 @@ def test_the_check_tells_the_published_numbers_and_shared_photographs(made, face
     train = set(photograph[faces.split == "train"])
     shared = sum(name in train for name in photograph[faces.split == "test"])
     assert shared and f"test faces whose photograph has a train face, too: {shared}" in report.notes
+
+
+def test_copies_are_dropped_from_a_set_that_stays_on_the_disk(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "cached_faces", lambda *_: pytest.fail("copied in memory"))
+    cfg = expw(made, tmp_path, align="boxes", drop_duplicates="exact")
+    faces = load_faces(cfg)
+    assert faces.extras["dropped"] == {"training_copies_exact": 0} and same(faces, load_faces(cfg))
 
 
 def test_a_missing_landmarks_file_is_named(own):

@@ -2,6 +2,7 @@
 
 import sys
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gmelib import lock
 from gmelib.data import cache
 from gmelib.data.cache import IMAGES, cache_folder, map_images, mapped_faces, write_images
 from gmelib.data.check import _notes
+from gmelib.data.duplicates import without_training_copies
 from gmelib.data.faceset import make_faces
 
 COUNT, SIDE = 600, 112
@@ -47,6 +49,20 @@ def test_a_mapped_set_never_stands_in_memory(tmp_path):
     assert peak < COUNT * 3 * SIDE**2 / 4
     assert same(first, again) and first.extras == again.extras
     assert sorted(path.name for path in tmp_path.iterdir()) == [place.name]
+
+
+def test_without_its_copies_it_does_not_stand_in_memory_either(tmp_path):
+    faces = mapped_faces(cache_folder(tmp_path, "large", 1), build)
+    place = cache_folder(tmp_path, "large-without-copies", 1)
+    tracemalloc.start()
+    try:
+        part = mapped_faces(place, partial(without_training_copies, faces, "exact"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < COUNT * 3 * SIDE**2 / 4
+    expected = without_training_copies(faces, "exact")
+    assert 0 < len(part) < len(faces) and same(part, expected) and part.extras == expected.extras
 
 
 def test_a_mapped_set_is_fingerprinted_as_one_in_memory(tmp_path):
