@@ -154,8 +154,8 @@ def test_of_several_faces_found_the_one_in_the_box_is_meant():
 
 
 def test_each_photograph_is_opened_once(made, tmp_path, monkeypatch):
-    opened, read = [], prepare._read_photograph
-    monkeypatch.setattr(prepare, "_read_photograph", lambda path: opened.append(path) or read(path))
+    opened, read = [], prepare.read_photograph
+    monkeypatch.setattr(prepare, "read_photograph", lambda path: opened.append(path) or read(path))
     cfg = expw(made, tmp_path, align="boxes")
     once = load_expw(cfg)
     assert len(opened) == len(set(opened)) == PHOTOGRAPHS

@@ -97,7 +97,8 @@ def _read(folder: Path) -> FaceSet:
     )
 
 
-def _read_if_sound(folder: Path) -> FaceSet | None:
+def read_if_sound(folder: Path) -> FaceSet | None:
+    """The set that lies in a folder; None where there is none, or not the one that was written."""
     try:
         return _read(folder)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -106,13 +107,16 @@ def _read_if_sound(folder: Path) -> FaceSet | None:
 
 @contextmanager
 def _building(folder: Path) -> Iterator[Path]:
-    """A new folder to build in; it becomes `folder` if the block ends well, and else is removed."""
+    """A new folder to build in; it becomes `folder` if the block ends well, and else is removed.
+
+    So it is where a sound one stands there by then.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".{folder.name}-{uuid4().hex[:_MARK]}")
     building.mkdir()
     try:
         yield building
-        if folder.exists() and _read_if_sound(folder) is None:
+        if folder.exists() and read_if_sound(folder) is None:
             shutil.rmtree(folder)
         if not folder.exists():  # else another process has just finished, and may map it already
             os.rename(building, folder)
@@ -166,7 +170,7 @@ def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceS
     do not: the set that was built is returned, and the next start builds it again.
     """
     folder = cache_folder(cache_dir, name, key)
-    faces = _read_if_sound(folder)
+    faces = read_if_sound(folder)
     if faces is not None:
         return faces
     faces = build()
@@ -175,29 +179,29 @@ def cached_faces(cache_dir: Path, name: str, key: Any, build: Callable[[], FaceS
             _write(building, faces)
     except OSError:
         return faces
-    return _read_if_sound(folder) or faces
+    return read_if_sound(folder) or faces
 
 
 def mapped_faces(folder: Path, build: Callable[[Path], FaceSet]) -> FaceSet:
     """As `cached_faces`, for a set larger than memory, stored in `folder` (`cache_folder`).
 
     `build` gets the folder that is being filled and writes IMAGES there itself, by `write_images`;
-    what else it writes there stays. Such a set cannot do without its files: raises
-    InputError where they cannot be written. Of several processes one builds, the others wait.
+    what else it writes there stays. Of several processes one builds, the others wait. Such a set
+    cannot do without its files: raises InputError where they cannot be written.
     """
-    faces = _read_if_sound(folder)
+    faces = read_if_sound(folder)
     if faces is not None:
         return faces
     try:
         with _alone(folder):
             _remove_orphans(folder)
-            faces = _read_if_sound(folder)  # of the process that was waited for
+            faces = read_if_sound(folder)  # of the process that was waited for
             if faces is None:
                 with _building(folder) as building:
                     _write(building, build(building))
                 faces = _read(folder)
     except OSError as error:
-        faces = _read_if_sound(folder)
+        faces = read_if_sound(folder)
         if faces is None:
             raise unwritable(folder, error) from error
     return faces

@@ -15,19 +15,19 @@ class Damaged(InputError):
     """An image file whose content cannot be read: no later try will."""
 
 
-def open_image(path: Path, *, upright: bool = True) -> Image.Image:
+def open_image(path: Path, *, upright: bool = True, mode: str = "") -> Image.Image:
     """An image, decoded to its last pixel.
 
-    upright: turned as its EXIF data ask for, where those can be read; False: as stored. Raises
-    Damaged for a file that is no readable image, and InputError where the system does not let it be
-    read, as for want of permission.
+    upright: turned as its EXIF data ask for, where those can be read; False: as stored. mode: what
+    it is converted to, "": as stored. Raises Damaged for a file that is no readable image, and
+    InputError where the system does not let it be read, as for want of permission.
     """
     try:
         with Image.open(path) as image:
             image.load()
             if upright:
                 _turn_upright(image)
-            return image
+            return image.convert(mode) if mode else image
     except Exception as error:  # damaged files make Pillow raise nearly anything
         if _is_of_the_system(error):
             raise InputError(

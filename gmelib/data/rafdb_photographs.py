@@ -71,7 +71,7 @@ def face_in(root: Path, photograph: Path, size: int) -> np.ndarray:
     Raises InputError naming the photograph or annotation that cannot be used.
     """
     (file,) = annotation_files(root, [photograph])
-    image = np.asarray(open_image(photograph).convert("RGB"))
+    image = np.asarray(open_image(photograph, mode="RGB"))
     is_aligned = file == landmarks_file(root, photograph)
     place = read_landmarks(file) if is_aligned else _numbers(file, 4, "left, top, right and bottom")
     if not within(place.reshape(-1, 2), image):

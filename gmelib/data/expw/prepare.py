@@ -41,6 +41,8 @@ LANDMARKS_OUTSIDE = "landmarks outside the photograph"
 LANDMARKS_UNLIKE = "landmarks unlike a face's"
 KEPT = ""
 
+LIST = "list"  # the source of faces that are not cut out: what label.lst tells of them
+
 
 class Photograph(NamedTuple):
     """Its file, None if missing, what changes when the file does, and the faces wanted of it."""
@@ -53,7 +55,7 @@ class Photograph(NamedTuple):
 class Method:
     """How faces are cut out: by `source`, as the parameter expw_align tells, at `size` px.
 
-    landmarks: by `Label.id`, for the source "landmarks".
+    landmarks: by `Label.id`, for the source "landmarks". The source LIST cuts nothing out.
     """
 
     def __init__(self, source: str, size: int, landmarks: dict[str, np.ndarray]):
@@ -77,12 +79,16 @@ class Method:
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def faces(self, image: np.ndarray, labels: Sequence[Label]) -> list[np.ndarray | str]:
-        """(size, size, 3) of every face that is asked for, or why there is none."""
+        """(size, size, 3) of every face that is asked for, or why there is none.
+
+        By the LIST: KEPT in place of the face.
+        """
         inside = [label for label in labels if _is_box(label.box, image)]
         cut = {
             "boxes": self._by_boxes,
             "landmarks": self._by_landmarks,
             "detector": self._by_detector,
+            LIST: self._by_list,
         }[self.source](image, inside)
         done = dict(zip((label.id for label in inside), cut, strict=True))
         return [done.get(label.id, OUTSIDE) for label in labels]
@@ -100,6 +106,9 @@ class Method:
             self._aligned(image, _landmarks_of(faces, label.box), NO_FACE)
             for faces, label in zip(found, labels, strict=True)
         ]
+
+    def _by_list(self, image: np.ndarray, labels: list[Label]) -> list[np.ndarray | str]:
+        return [KEPT] * len(labels)
 
     def _aligned(
         self, image: np.ndarray, landmarks: np.ndarray | None, missing: str
@@ -151,29 +160,25 @@ class Chunk(NamedTuple):
     reasons: np.ndarray
 
 
-def _read_photograph(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8, or None where the file is damaged; InputError where it cannot be reached.
+def read_photograph(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8; Damaged where no later try will read it, InputError where one may.
 
     As stored: a rotation that a camera noted beside the pixels is not applied, for boxes count in
     the pixels themselves.
     """
-    try:
-        image = open_image(path, upright=False)
-    except Damaged:
-        return None
-    try:
-        return np.asarray(image.convert("RGB"))
-    except ValueError:  # a mode that cannot become RGB
-        return None
+    return np.asarray(open_image(path, upright=False, mode="RGB"))
 
 
 def _make(chunk: Sequence[Photograph], method: Method) -> Chunk:
     results: list[np.ndarray | str] = []
     for photograph in chunk:
-        image = photograph.path and _read_photograph(photograph.path)
-        if image is None:
-            reason = UNREADABLE if photograph.path else MISSING
-            results += [reason] * len(photograph.labels)
+        if photograph.path is None:
+            results += [MISSING] * len(photograph.labels)
+            continue
+        try:
+            image = read_photograph(photograph.path)
+        except Damaged:
+            results += [UNREADABLE] * len(photograph.labels)
         else:
             results += method.faces(image, photograph.labels)
     kept = [face.transpose(2, 0, 1) for face in results if not isinstance(face, str)]
