@@ -3,18 +3,21 @@
     python benchmarks/made_expw.py DATA_ROOT [--photographs 2000] [--seed 0] [--bom] [--crlf]
 
 writes DATA_ROOT/expw/{data/label/label.lst, data/image/origin/*.jpg, landmarks.csv}. A photograph
-has 1 to 4 faces of several sizes, turned up to 30 degrees, before a made background.
+has 1 to 4 faces of several sizes, turned up to 30 degrees, before a made background. Where
+DATA_ROOT/expw exists nothing is written, and the exit status is 2.
 """
 
 import argparse
 import csv
 import io
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from gmelib.config import InputError
 from gmelib.synthetic import draw_faces, drawn_landmarks
 
 DRAWN = 112  # px of a face before it is scaled
@@ -71,8 +74,17 @@ def paste(
 def make_expw(
     data_root: Path, photographs: int, *, seed: int = 0, bom: bool = False, newline: str = "\n"
 ) -> int:
-    """Writes the made data set; the number of its faces. The same arguments give the same bytes."""
+    """Writes the made data set; the number of its faces. The same arguments give the same bytes.
+
+    Raises InputError where data_root/expw exists: it may be the real one, with landmarks of its
+    own.
+    """
     root = Path(data_root) / "expw"
+    if root.exists():
+        raise InputError(
+            f"{root}: exists, and nothing in it is overwritten; name another DATA_ROOT (and give "
+            "it to the notebooks by -p data_root), or delete this folder if it was made here"
+        )
     folder = root / "data" / "image" / "origin"
     folder.mkdir(parents=True)
     (root / "data" / "label").mkdir()
@@ -101,7 +113,7 @@ def make_expw(
     return face
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_root", type=Path)
     parser.add_argument("--photographs", type=int, default=2000)
@@ -110,11 +122,17 @@ def main() -> None:
     parser.add_argument("--crlf", action="store_true", help="lines end as on Windows")
     options = parser.parse_args()
     newline = "\r\n" if options.crlf else "\n"
-    faces = make_expw(
-        options.data_root, options.photographs, seed=options.seed, bom=options.bom, newline=newline
-    )
+    try:
+        faces = make_expw(
+            options.data_root, options.photographs,
+            seed=options.seed, bom=options.bom, newline=newline,
+        )  # fmt: skip
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{options.data_root / 'expw'}: {options.photographs} photographs, {faces} faces")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,32 +3,43 @@
     python -m gmelib.check data                        every data set under the folder data
     python -m gmelib.check data --dataset fer2013      that one alone
     python -m gmelib.check data --exact                no search for near copies (seconds)
+    python -m gmelib.check -f params/expw.yaml -p expw_align boxes     read as a notebook would
 
 For each: the layout found, faces of every class and split beside the published numbers, class
 balance, copies across splits (exact, and near ones by perceptual hash) and files that cannot be
-read. Exit status: 0 all that is here is well, 1 something is damaged or unlike what was published,
-2 nothing is here.
+read. No face of ExpW is cut out: where that is not done yet, its lists and photographs are looked
+at. Exit status: 0 all that is here is well, 1 something is damaged or unlike what was published, 2
+nothing is here, or a parameter is wrong.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from gmelib.config import Config, InputError
 from gmelib.data import DATASETS, DataReport, FaceSet, check_dataset
+from gmelib.data.check import check_photographs
+from gmelib.data.decode import open_image
 from gmelib.data.duplicates import copies_between, find_copies, leaked
 from gmelib.data.faceset import shown
-from gmelib.data.folder import open_image
 from gmelib.predict.pictures import SUFFIXES
+from gmelib.run import read_parameters
 
 LISTED = 20  # unreadable files that are named
 NAMED = ("fer2013", "ferplus", "rafdb", "expw")
 OTHER_PLACES = {"raf-db", "dataset"}  # of RAF-DB; all other folders hold one's own faces
+# Where the images of a data set lie: in a folder of its own, or else in these.
+PLACES = {
+    "fer2013": (("fer2013",), ("train", "validation", "val", "test")),
+    "ferplus": ((), ()),  # a csv file holds them
+    "rafdb": (("rafdb", "RAF-DB"), ("DATASET", "Image", "train", "test")),
+}
 
 
 @dataclass(frozen=True)
@@ -62,23 +73,34 @@ def examine(cfg: Config, *, near: bool = True) -> Examination:
     Args:
         near: also search for near copies; False finds exact ones alone.
     """
-    report = check_dataset(cfg)
+    bad: list[str] = []
+    if cfg.dataset == "expw":
+        report, bad = check_photographs(cfg)
+    else:
+        report = check_dataset(cfg)
+        if report.faces is None and not report.is_missing:
+            bad = [line for place in places_of(cfg) for line in unreadable_files(place)]
     if report.faces is None:
-        bad = [] if report.is_missing else list(unreadable_files(place_of(cfg)))
-        return Examination(report, None, [], bad)
+        train = None if report.counts.empty else report.counts["train"].drop("all")
+        return Examination(report, None, [] if train is None else [_balance(train)], bad)
     copies = find_copies(report.faces, near=near, progress=True)
-    sentences = [_balance(report.faces), *(_near_copies(report.faces, copies) if near else ())]
+    sentences = [
+        _balance(report.faces.counts()["train"]),
+        *(_near_copies(report.faces, copies) if near else ()),
+    ]
     table = copies_between(copies)
     if not near:
         table = table.drop(columns="exact or near")
-    return Examination(report, table, sentences, [])
+    return Examination(report, table, sentences, bad)
 
 
-def place_of(cfg: Config) -> Path:
-    """The folder whose files may belong to a data set."""
+def places_of(cfg: Config) -> list[Path]:
+    """The folders whose image files may belong to a data set."""
     root = cfg.path("data_root")
-    own = root / (cfg.folder_name if cfg.dataset == "folder" else cfg.dataset)
-    return own if own.is_dir() else root
+    if cfg.dataset == "folder":
+        return [root / cfg.folder_name]
+    own, loose = ([root / name for name in names] for names in PLACES[cfg.dataset])
+    return [place for place in own if place.is_dir()] or [p for p in loose if p.is_dir()]
 
 
 def unreadable_files(root: Path) -> Iterator[str]:
@@ -91,8 +113,7 @@ def unreadable_files(root: Path) -> Iterator[str]:
             yield str(error)
 
 
-def _balance(faces: FaceSet) -> str:
-    train = faces.counts()["train"]
+def _balance(train: pd.Series) -> str:
     if not train.min():
         return f"training faces of {', '.join(train.index[train == 0])}: none"
     ratio = train.max() / train.min()
@@ -113,37 +134,73 @@ def _near_copies(faces: FaceSet, copies: pd.DataFrame) -> Iterator[str]:
 # -- a whole folder -------------------------------------------------------------------------------
 
 
-def configurations(data_root: str, only: Sequence[str] = ()) -> Iterator[Config]:
-    """What may lie under a folder: the data sets by name, then sub-folders of one's own faces."""
+def _made(given: Mapping[str, Any], **more: str) -> Config:
+    values = dict(given) | more
+    return Config.load(*values.pop("overlays", ()), **values)
+
+
+def configurations(given: Mapping[str, Any], only: Sequence[str] = ()) -> Iterator[Config]:
+    """What may lie under a folder: the data sets by name, then sub-folders of one's own faces.
+
+    Args:
+        given: parameters; ``data_root`` is that folder.
+        only: data sets; empty means all.
+    """
     for dataset in NAMED:
         if dataset in DATASETS and (not only or dataset in only):
-            yield Config.make(dataset=dataset, data_root=data_root)
+            yield _made(given, dataset=dataset)
     if only and "folder" not in only:
         return
-    root = Config.make(data_root=data_root).path("data_root")
+    if "folder_name" in given:
+        yield _made(given, dataset="folder")
+        return
+    root = _made(given).path("data_root")
     for place in sorted(path for path in root.iterdir() if path.is_dir()):
         own = place.name.lower() not in {*NAMED, *OTHER_PLACES}
         if own and (place / "train").is_dir():
-            yield Config.make(dataset="folder", data_root=data_root, folder_name=place.name)
+            yield _made(given, dataset="folder", folder_name=place.name)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m gmelib.check", description="What is in a folder of data sets."
     )
     add = parser.add_argument
-    add("data_root", nargs="?", default="data", help="the folder that holds the data sets")
+    add("data_root", nargs="?", help="the folder that holds the data sets; by default data")
     add("--dataset", action="append", default=[], choices=[*NAMED, "folder"], help="look at it")
     add("--exact", action="store_true", help="search for exact copies alone, not for near ones")
-    args = parser.parse_args(argv)
-    root = Config.make(data_root=args.data_root).path("data_root")
+    add("-f", dest="overlays", metavar="YAML", action="append", default=[], help="later ones win")
+    add("-p", dest="pairs", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[])
+    return parser.parse_args(argv)
+
+
+def _chosen(args: argparse.Namespace) -> list[Config]:
+    """The configurations to look at; InputError for a wrong parameter and for no folder."""
+    given = read_parameters(args.overlays, args.pairs)
+    named = given.pop("dataset", None)
+    if named not in (None, *NAMED, "folder"):
+        raise InputError(
+            f"parameter dataset = {named!r}: expected one of {', '.join(NAMED)}, folder, whose "
+            "files can be looked at"
+        )
+    if args.data_root is not None:
+        given["data_root"] = args.data_root
+    root = _made(given).path("data_root")
     if not root.is_dir():
-        print(f"error: {shown(root)}: no such folder; name the one that holds the data sets",
-              file=sys.stderr)  # fmt: skip
+        raise InputError(f"{shown(root)}: no such folder; name the one that holds the data sets")
+    return list(configurations(given, args.dataset or ([named] if named else [])))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _arguments(argv)
+    try:
+        chosen = _chosen(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     found: list[Examination] = []
     missing: list[DataReport] = []
-    for cfg in configurations(args.data_root, args.dataset):
+    for cfg in chosen:
         examined = examine(cfg, near=not args.exact)
         if examined.report.is_missing:
             missing.append(examined.report)

@@ -5,6 +5,7 @@ processes of a run share every batch; what is written, one alone writes: the fir
 """
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,9 +21,11 @@ from gmelib.config import InputError
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # the others wait so long while the first evaluates
+PREPARING = timedelta(days=7)  # and so long while it prepares faces; if it fails, torchrun ends all
 TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
 
 _store: Any = None  # what all processes can read, even when one has ended
+_turns = itertools.count()  # the calls of `first_then_others`, the same in all processes
 
 
 def rank() -> int:
@@ -139,12 +142,18 @@ def held_by_first(context: AbstractContextManager[Any]) -> AbstractContextManage
 
 
 def first_then_others(function: Callable[..., T], *args: Any) -> T:
-    """Calls a function in the first process, then in the others, who find what it cached."""
+    """Calls a function in the first process, then in the others, who find what it cached.
+
+    They wait as long as a data set may take to prepare: a sum over all would give up before.
+    """
+    if world() == 1:
+        return function(*args)
+    turn = f"turn-{next(_turns)}"
     if not is_first():
-        wait()
+        _store.wait([turn], PREPARING)
     result = function(*args)
     if is_first():
-        wait()
+        _store.set(turn, "done")
     return result
 
 

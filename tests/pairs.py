@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -132,6 +133,15 @@ def agreements(folder: Path) -> dict:
     }  # fmt: skip
     processes.wait()
     return found | {"order": order.read_text(), "says": processes.is_first_to_fail()}
+
+
+def kept_waiting(folder: Path) -> None:
+    """The first process works for longer than a sum over both would wait."""
+    processes.PATIENCE = timedelta(seconds=10)
+    with processes.joined():
+        pause = 12 if processes.is_first() else 0
+        processes.first_then_others(time.sleep, pause)
+        (folder / f"done-{processes.rank()}").touch()
 
 
 def gradients(folder: Path, count: int, guided: bool) -> dict:

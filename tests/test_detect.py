@@ -108,6 +108,13 @@ def test_no_face_is_found_where_there_is_none(mtcnn):
     assert mtcnn(GREY) == [] and mtcnn.many([]) == []
 
 
+@pytest.mark.parametrize("name", ["mtcnn", "cascade"])
+@pytest.mark.parametrize("shape", [(20, 810), (8040, 200), (188, 7520), (1, 50)])
+def test_none_is_found_in_an_image_narrower_than_the_least_face(name, shape, request):
+    detector = request.getfixturevalue("mtcnn") if name == "mtcnn" else make_detector(name)
+    assert detector(np.zeros(shape, np.uint8)) == []
+
+
 @pytest.mark.parametrize(
     "name, package, line",
     [

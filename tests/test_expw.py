@@ -10,11 +10,12 @@ import pytest
 import tiny
 from made_data import config, same, write_expw
 from made_expw import DRAWN, make_expw
+from made_expw import main as make
 from PIL import Image
 from tiny import refusal
 
 from gmelib.config import EXPRESSIONS
-from gmelib.data import check_dataset, load_faces
+from gmelib.data import check_dataset, load_faces, registry
 from gmelib.data.expw import load_expw, prepare
 from gmelib.data.expw.labels import read_landmarks
 from gmelib.faces import Face, align, crop, make_detector
@@ -153,8 +154,8 @@ def test_of_several_faces_found_the_one_in_the_box_is_meant():
 
 
 def test_each_photograph_is_opened_once(made, tmp_path, monkeypatch):
-    opened, read = [], prepare._read_photograph
-    monkeypatch.setattr(prepare, "_read_photograph", lambda path: opened.append(path) or read(path))
+    opened, read = [], prepare.read_photograph
+    monkeypatch.setattr(prepare, "read_photograph", lambda path: opened.append(path) or read(path))
     cfg = expw(made, tmp_path, align="boxes")
     once = load_expw(cfg)
     assert len(opened) == len(set(opened)) == PHOTOGRAPHS
@@ -268,7 +269,27 @@ def test_the_check_tells_the_published_numbers_and_shared_photographs(made, face
     assert shared and f"test faces whose photograph has a train face, too: {shared}" in report.notes
 
 
+def test_copies_are_dropped_from_a_set_that_stays_on_the_disk(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "cached_faces", lambda *_: pytest.fail("copied in memory"))
+    cfg = expw(made, tmp_path, align="boxes", drop_duplicates="exact")
+    faces = load_faces(cfg)
+    assert faces.extras["dropped"] == {"training_copies_exact": 0} and same(faces, load_faces(cfg))
+
+
 def test_a_missing_landmarks_file_is_named(own):
     (own / "expw" / "landmarks.csv").unlink()
     assert "landmarks.csv" in refusal(load_expw, expw(own))
     assert len(load_expw(expw(own, align="boxes")))
+
+
+def test_a_data_set_that_is_there_is_never_overwritten_by_a_made_one(tmp_path, monkeypatch, capsys):
+    own = tmp_path / "expw" / "landmarks.csv"
+    own.parent.mkdir()
+    own.write_text("my own")
+    monkeypatch.setattr(sys, "argv", ["made_expw.py", str(tmp_path), "--photographs", "1"])
+    assert make() == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {own.parent}: exists") and told.count("\n") == 1
+    assert own.read_text() == "my own" and list(own.parent.iterdir()) == [own]
+    monkeypatch.setattr(sys, "argv", ["made_expw.py", str(tmp_path / "x"), "--photographs", "1"])
+    assert [make(), make()] == [0, 2]

@@ -1,13 +1,15 @@
 """Damaged and unusual ExpW lists: every one is read as it is meant or refused in one clear line."""
 
+import errno
+import os
 import shutil
 
 import numpy as np
 import pytest
-from made_data import config, write_expw
+from made_data import config, same, write_expw
 from tiny import no_space, refusal
 
-from gmelib.data import cache, check_dataset
+from gmelib.data import cache, check_dataset, decode
 from gmelib.data.expw import load_expw, prepare
 from gmelib.data.expw.labels import HEADER, read_labels, read_landmarks
 from gmelib.faces import crop
@@ -39,6 +41,12 @@ def test_names_with_blanks_and_accents_are_read(tmp_path, newline, bom):
     assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
 
 
+def test_a_name_of_many_numbers_is_one_name(tmp_path):
+    name = "a 1.0 2014 05 12 10 33 22 1.png"
+    faces = load(tmp_path, [f"{name} 0 5 8 38 41 44.5 3"], {name: PHOTOGRAPHS["a.png"]})
+    assert list(faces.ids) == [f"{name} 0"]
+
+
 def test_columns_may_be_parted_by_tabs_and_lines_by_empty_ones(tmp_path):
     faces = load(tmp_path, ["a.png\t0\t5\t8\t38\t41\t44.5\t3", "", "a.png 1  5 8  38 41 44.5 3 "])
     assert list(faces.ids) == ["a.png 0", "a.png 1"]
@@ -53,6 +61,8 @@ def test_columns_may_be_parted_by_tabs_and_lines_by_empty_ones(tmp_path):
         ("a.png x 5 8 38 41 44.5 3", "line 3: 'a.png x 5 8 38 41 44.5 3' is not image_name"),
         ("a.png 0 5 - 38 41 44.5 3", "line 3: .*all numbers"),
         ("a.png 0 5 nan 38 41 44.5 3", "line 3: expected finite numbers"),
+        ("a.jpg 0 1 2 3 4 5.0 6b.jpg 0 5 8 38 41 44.5 3", "line 3: two faces in one line, 'a.jpg"),
+        ("a.jpg 0 1 -2 3 4 5.0 6 b 1.jpg 1 5 8 38 41 44.5 3", "line 3: two faces in one line"),
         ("a.png 0 5 8 38 41 44.5 4", r"label.lst, lines 1 and 3: both are face 0 of a.png, but"),
     ],
 )
@@ -120,6 +130,25 @@ def test_damaged_photographs_are_dropped_and_all_damaged_ones_refused(tmp_path):
     assert "no face is left (photograph missing: 2, photograph unreadable: 6)" in told
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_photograph_that_cannot_be_reached_now_is_not_dropped_for_good(
+    tmp_path, monkeypatch, number
+):
+    image_open = decode.Image.open
+
+    def refuse(path):
+        if path.name == NAMES[1]:
+            raise OSError(number, os.strerror(number))
+        return image_open(path)
+
+    monkeypatch.setattr(decode.Image, "open", refuse)
+    told = refusal(load, tmp_path)
+    assert f"expw/image/{NAMES[1]}: cannot be read ({os.strerror(number)})" in told
+    assert "start again" in told
+    monkeypatch.undo()
+    assert load_expw(config(tmp_path, "expw", expw_align="boxes")).extras["dropped"] == {}
+
+
 def test_grey_and_transparent_photographs_become_rgb(tmp_path):
     grey = PHOTOGRAPHS["a.png"][..., 0]
     clear = np.dstack([PHOTOGRAPHS["a.png"], grey])
@@ -146,6 +175,17 @@ def test_a_damaged_line_of_landmarks_is_named(tmp_path, rows, told):
         read_landmarks(path)
 
 
+@pytest.mark.parametrize("stray", ['"b.png,0,', '"b.png" ,0,', 'b.png,"0"0,'])
+@pytest.mark.parametrize("more", [1, 5000])  # rows that one field swallows, or cannot
+def test_a_stray_quote_in_landmarks_is_named(tmp_path, stray, more):
+    rows = [",".join(HEADER), f'"a.png",0,{ROW}', stray + ROW]
+    rows += [f"c.png,{face},{ROW}" for face in range(more)]
+    path = tmp_path / "landmarks.csv"
+    path.write_text("\n".join(rows))
+    told = refusal(read_landmarks, path)
+    assert "landmarks.csv, line 3: not readable as csv" in told and "stray" in told
+
+
 def test_landmarks_outside_the_photograph_drop_their_face(tmp_path):
     write_expw(tmp_path, LINES[:4], PHOTOGRAPHS)
     far = ",".join(str(int(number) + 100) for number in ROW.split(","))
@@ -154,6 +194,25 @@ def test_landmarks_outside_the_photograph_drop_their_face(tmp_path):
     faces = load_expw(config(tmp_path, "expw", expw_align="landmarks"))
     assert list(faces.ids) == ["a.png 0", "two words 1.png 0"]
     assert faces.extras["dropped"] == {prepare.LANDMARKS_OUTSIDE: 1, prepare.NO_LANDMARKS: 1}
+
+
+def test_landmarks_in_the_order_of_the_face_s_own_left_and_right_give_the_same_face(tmp_path):
+    write_expw(tmp_path, LINES[:2], PHOTOGRAPHS)
+    file, cfg = tmp_path / "expw" / "landmarks.csv", config(tmp_path, "expw")
+    cfg, turned = cfg.replace(expw_align="landmarks"), "28,14,12,14,20,22,26,30,14,30"
+    file.write_text(f"{','.join(HEADER)}\na.png,0,{ROW}\na.png,7,{ROW}\n")
+    first = load_expw(cfg)
+    file.write_text(f"{','.join(HEADER)}\na.png,0,{turned}\na.png,7,{ROW}\n")
+    assert same(load_expw(cfg), first)
+
+
+def test_landmarks_unlike_a_face_s_drop_their_face(tmp_path):
+    write_expw(tmp_path, LINES[:2], PHOTOGRAPHS)
+    rows = [",".join(HEADER), "a.png,0," + ROW, "a.png,7,5,9,45,9,25,9,44.9,9,4.9,9"]
+    (tmp_path / "expw" / "landmarks.csv").write_text("\n".join(rows))
+    faces = load_expw(config(tmp_path, "expw", expw_align="landmarks"))
+    assert list(faces.ids) == ["a.png 0"]
+    assert faces.extras["dropped"] == {prepare.LANDMARKS_UNLIKE: 1}
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny import refusal
 
-from gmelib.faces import TEMPLATE, Face, align, crop, similarity
+from gmelib.faces import TEMPLATE, Face, align, crop, geometry, left_to_right, similarity
 
 
 def dots(points, height, width, sigma=2.0):
@@ -65,6 +65,26 @@ def test_alignment_keeps_colour_and_repeats_the_edge():
 )
 def test_landmarks_that_are_none_are_refused(landmarks, told):
     assert told in refusal(align, np.zeros((9, 9), np.uint8), landmarks)
+
+
+@pytest.mark.parametrize("order", [(4, 1, 2, 3, 0), (0, 3, 2, 1, 4), (2, 4, 0, 3, 1)])
+def test_points_that_do_not_stand_as_a_face_s_ask_for_no_giant_crop(order, monkeypatch):
+    """In such an order the similarity nearly collapses: up to 33,000 px would be read."""
+    monkeypatch.setattr(geometry, "crop", lambda *_: pytest.fail("cut out"))
+    told = refusal(align, np.zeros((112, 112), np.uint8), TEMPLATE[list(order)])
+    assert "no face of an image of 112 x 112 px" in told and "expected eyes" in told
+
+
+def test_a_face_may_be_somewhat_larger_than_its_image():
+    image = dots((TEMPLATE - 56) * 2.5 + 56, 112, 112, sigma=8)
+    assert align(image, (TEMPLATE - 56) * 2.5 + 56).shape == (112, 112)
+
+
+@pytest.mark.parametrize("angle", [0, 40, 100, 180, 250])
+def test_landmarks_of_either_order_go_from_left_to_right(angle):
+    points = moved(TEMPLATE, angle, 1, (0, 0))
+    assert np.array_equal(left_to_right(points), points)
+    assert np.array_equal(left_to_right(points[[1, 0, 2, 4, 3]]), points)
 
 
 def test_a_crop_inside_is_the_pixels_themselves():

@@ -89,6 +89,8 @@ def image(base):
         (lambda p: p.parent.rename(p.parent.with_name("contempt")), "contempt: no class"),
         (lambda p: [shutil.rmtree(f) for s in ("train", "test") for f in
                     (p.parents[2] / s).iterdir()], "fer2013: no image; expected train/<class>"),
+        (lambda p: [shutil.copytree(p.parents[2] / "test", p.parents[2] / name) for name in
+                    ("validation", "val")], "fer2013: validation and val are the same split"),
         (lambda p: shutil.rmtree(p.parents[2] / "test"), "fer2013.csv is missing.*train/<class>"),
     ],
 )  # fmt: skip

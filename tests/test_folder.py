@@ -1,15 +1,23 @@
 """Folders of images: classes by any name, the held-out share, modes, sizes and damage."""
 
+import errno
+import os
 import shutil
+import struct
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_data import config, same
 from PIL import Image
+from tiny import refusal
 
 from gmelib.config import InputError
-from gmelib.data import load_faces
+from gmelib.data import decode, load_faces
 from gmelib.data.folder import hold_out
+from gmelib.evaluate import load_predictions, save_predictions
 
 
 def make_folder(root, splits=("train", "test"), names=("happy", "Sad", "surprised"), count=10):
@@ -77,6 +85,18 @@ def test_folder_resizes_only_when_told(tmp_path):
     assert np.array_equal(found.numpy(), expected)
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_that_is_no_utf_8_is_spelt_out(tmp_path):
+    place = make_folder(tmp_path) / "test" / "happy"
+    (place / "3.png").rename(os.fsdecode(os.fsencode(place) + b"/caf\xe9.png"))
+    faces = load_faces(config(tmp_path, "folder"))
+    assert r"test/happy/caf\xe9.png" in faces.ids
+    save_predictions(tmp_path / "predictions.parquet", pd.DataFrame({"id": faces.ids}))
+    assert load_predictions(tmp_path)["id"].tolist() == faces.ids.tolist()
+    truncate(Path(os.fsdecode(os.fsencode(place) + b"/caf\xe9.png")))
+    assert r"happy/caf\xe9.png: not a readable" in refusal(load_faces, config(tmp_path, "folder"))
+
+
 def spoil(path, image):
     image.save(path)
 
@@ -106,3 +126,55 @@ def test_folder_names_what_is_wrong(tmp_path, change, message):
     change(make_folder(tmp_path))
     with pytest.raises(InputError, match=message):
         load_faces(config(tmp_path, "folder"))
+
+
+TURNED = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0)  # orientation 6: a quarter to the right
+
+
+def exif_of(*entries):
+    head = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    return head + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "exif, turns",
+    [
+        (exif_of(TURNED), 3),
+        (exif_of(TURNED, struct.pack("<HHL4s", 0x011A, 2, 4, b"abc")), 3),  # a resolution in words
+        (exif_of(TURNED, struct.pack("<HHL4s", 0x0100, 2, 4, b"abc")), 3),  # and a width
+        (b"Exif\0\0no such thing", 0),
+        (exif_of(TURNED)[:20], 0),
+    ],
+    ids=["whole", "resolution", "width", "other", "cut"],
+)
+def test_damaged_exif_data_do_not_cost_the_pixels(tmp_path, suffix, exif, turns):
+    path = tmp_path / f"x.{suffix}"
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as stored:
+        expected = np.rot90(np.asarray(stored), turns)
+    assert np.array_equal(np.asarray(decode.open_image(path)), expected)
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), KeyError(3), OSError(errno.EINVAL, "seek")])
+def test_whatever_pillow_raises_of_a_damaged_file_is_one_line(tmp_path, monkeypatch, error):
+    place = make_folder(tmp_path) / "train" / "happy" / "3.png"
+    monkeypatch.setattr(decode.Image.Image, "load", lambda _: (_ for _ in ()).throw(error))
+    assert "not a readable image" in refusal(decode.open_image, place)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, number):
+    place = make_folder(tmp_path) / "train" / "happy" / "3.png"
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(decode.Image, "open", refuse)
+    told = refusal(decode.open_image, place)
+    assert f"3.png: cannot be read ({os.strerror(number)})" in told and "start again" in told
+    with pytest.raises(InputError) as error:
+        decode.open_image(place)
+    assert not isinstance(error.value, decode.Damaged)

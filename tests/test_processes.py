@@ -93,6 +93,12 @@ def test_what_two_processes_agree_on(tmp_path):
                                 ((0, 2), 1 / 2)]  # fmt: skip
 
 
+def test_the_others_wait_while_the_first_prepares_a_data_set_for_hours(tmp_path):
+    ended = Pair(tmp_path, pairs.kept_waiting, tmp_path).end()
+    assert [e.status for e in ended] == [0, 0], ended
+    assert all((tmp_path / f"done-{rank}").exists() for rank in (0, 1))
+
+
 # batches of 8 and a last one of 8, of 5 (2 + 3 faces), of 3 (too few to share)
 CASES = [(16, False), (21, False), (21, True), (19, True)]
 

@@ -85,6 +85,12 @@ def annotation(base, kind):
     return base / "Annotation" / folder / f"train_00003_{ending}.txt"
 
 
+def respell(file, position, number):
+    words = file.read_text().split()
+    words[position] = number
+    file.write_text(" ".join(words))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -98,6 +104,12 @@ def annotation(base, kind):
          "train_00003_boundingbox.txt: box 9, 9, 3, 30 .*no area"),
         (lambda b: (annotation(b, "manual").unlink(), annotation(b, "box").write_text("9 9 nan 3")),
          "train_00003_boundingbox.txt: expected left, top"),
+        (lambda b: respell(annotation(b, "manual"), 4, "12345"),
+         r"00003_manu_attri.txt: .*12345.* is outside .*train_00003.jpg, which has 240 x 200 px"),
+        (lambda b: (annotation(b, "manual").unlink(), respell(annotation(b, "box"), 2, "12345")),
+         r"00003_boundingbox.txt: .*12345.* is outside .*train_00003.jpg, which has 240 x 200 px"),
+        (lambda b: annotation(b, "manual").write_text("9 9\n99 9\n50 9\n99 9\n9 9\n"),
+         "00003_manu_attri.txt: landmarks: no face of an image of 240 x 200 px has them"),
         (lambda b: shutil.rmtree(b / "Image/original"), "unzip Image/original.zip"),
         (lambda b: truncate(b / "Image/original/train_00003.jpg"), "train_00003.*not a readable"),
     ],

@@ -11,7 +11,8 @@ import pandas as pd
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import expw, fer2013, ferplus, folder, rafdb, synthetic
-from gmelib.data.faceset import FaceSet, MissingData, training_problems
+from gmelib.data.expw import survey
+from gmelib.data.faceset import FaceSet, MissingData, empty_parts, training_problems
 from gmelib.data.fer2013_folders import MERGED
 from gmelib.data.registry import load_all
 
@@ -144,9 +145,21 @@ def _notes(faces: FaceSet) -> list[str]:
         copies = int(faces.duplicate[faces.split == split].sum())
         if copies:
             notes.append(f"{split} faces that equal a train face pixel by pixel: {copies}")
-    for reason, number in faces.extras.get("dropped", {}).items():
-        notes.append(f"rows dropped, {reason.replace('_', ' ')}: {number}")
-    return notes + faces.extras.get("notes", [])
+    return notes + _dropped(faces.extras.get("dropped", {})) + faces.extras.get("notes", [])
+
+
+def _dropped(numbers: dict[str, int]) -> list[str]:
+    return [f"rows dropped, {reason.replace('_', ' ')}: {n}" for reason, n in numbers.items()]
+
+
+def _about(cfg: Config) -> dict[str, Any]:
+    return {"layout": _LOADERS[cfg.dataset].LAYOUT, "source": _LOADERS[cfg.dataset].SOURCE}
+
+
+def _not_loaded(cfg: Config, error: Exception) -> DataReport:
+    is_missing = isinstance(error, MissingData)
+    nothing = pd.DataFrame()
+    return DataReport(cfg.dataset, nothing, [str(error)], [], is_missing=is_missing, **_about(cfg))
 
 
 def check_dataset(cfg: Config) -> DataReport:
@@ -154,15 +167,10 @@ def check_dataset(cfg: Config) -> DataReport:
 
     A missing or damaged file becomes a problem in the report, not an exception.
     """
-    about: dict[str, Any] = {
-        "layout": _LOADERS[cfg.dataset].LAYOUT,
-        "source": _LOADERS[cfg.dataset].SOURCE,
-    }
     try:
         faces = load_all(cfg)
     except (InputError, OSError) as error:
-        about["is_missing"] = isinstance(error, MissingData)
-        return DataReport(cfg.dataset, pd.DataFrame(), [str(error)], [], **about)
+        return _not_loaded(cfg, error)
     counts, published = faces.counts(), _published(cfg, faces)
     if published is not None and HELD_OUT in published:
         counts.insert(2, HELD_OUT, counts["train"] + counts["validation"])
@@ -178,5 +186,31 @@ def check_dataset(cfg: Config) -> DataReport:
         fingerprint=faces.fingerprint,
         faces=faces,
         tables={RULES: ferplus.count_labels(cfg).T} if cfg.dataset == "ferplus" else {},
-        **about,
+        **_about(cfg),
     )
+
+
+def check_photographs(cfg: Config) -> tuple[DataReport, list[str]]:
+    """Look at ExpW as `check_dataset` does, but without cutting faces out: that takes hours.
+
+    Where the faces that the configuration means are prepared, the report is of them, else of the
+    list and the photographs. The second is a line for every photograph that cannot be read.
+    """
+    try:
+        if survey.prepared(cfg) is not None:
+            return check_dataset(cfg), list(survey.unreadable_when_prepared(cfg))
+        found = survey.survey(cfg)
+    except (InputError, OSError) as error:
+        return _not_loaded(cfg, error), []
+    later = (
+        f"no face was cut out (expw_align = {cfg.expw_align}): copies across splits, and what a "
+        "detector finds no face in, are told when 01_data_generation has prepared the faces"
+    )
+    report = DataReport(
+        dataset=cfg.dataset,
+        counts=_count_table(found.counts, None),
+        problems=empty_parts(cfg.dataset, found.counts),
+        notes=[*_dropped(found.dropped), *found.notes, later],
+        **_about(cfg),
+    )
+    return report, found.unreadable

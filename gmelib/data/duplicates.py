@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.fft import dctn
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm.auto import tqdm
 
+from gmelib.data.cache import write_images
 from gmelib.data.faceset import SPLITS, FaceSet, find_duplicates, fingerprint, row_digests
 
 SIDE = 32  # px, of what is hashed and compared
@@ -181,23 +183,31 @@ def _beside(copies: pd.DataFrame, split: str, *, inside: bool) -> pd.DataFrame:
     return pd.concat(sides).drop_duplicates("position").sort_values("position", ignore_index=True)
 
 
-def without_training_copies(faces: FaceSet, kind: Literal["exact", "near"]) -> FaceSet:
-    """The faces less those of train that have a copy in validation or test.
+def without_training_copies(
+    faces: FaceSet, kind: Literal["exact", "near"], folder: Path | None = None
+) -> FaceSet:
+    """The faces less those of train that have a copy in validation or test; folder as in `take`.
 
     Validation and test stay whole, so figures of both trainings are of the same faces.
     """
     copies = find_copies(faces, near=kind == "near")
     kept = np.ones(len(faces), dtype=bool)
     kept[_beside(copies, "train", inside=True)["position"]] = False
-    return take(faces, kept, dropped=f"training_copies_{kind}")
+    return take(faces, kept, dropped=f"training_copies_{kind}", folder=folder)
 
 
-def take(faces: FaceSet, kept: np.ndarray, *, dropped: str) -> FaceSet:
+def take(faces: FaceSet, kept: np.ndarray, *, dropped: str, folder: Path | None = None) -> FaceSet:
     """A part of a set, with a fingerprint of its own; ``dropped`` names why the rest is left out.
 
-    kept: (N,) bool.
+    kept: (N,) bool. folder: the images are written there one by one and mapped, for a set larger
+    than memory; None: they are copied.
     """
-    images, labels = faces.images.numpy()[kept], faces.labels.numpy()[kept]
+    images, labels = faces.images.numpy(), faces.labels.numpy()[kept]
+    if folder is None:
+        images = images[kept]
+    else:
+        shape = (len(labels), *images.shape[1:])
+        images = write_images(folder, (images[i] for i in np.flatnonzero(kept)), shape)
     split = faces.split[kept]
     extras = {
         name: value[kept] if isinstance(value, np.ndarray) and len(value) == len(faces) else value

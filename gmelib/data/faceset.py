@@ -7,6 +7,7 @@ also stand in the train split, and takes the fingerprint that goes into every ru
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,14 @@ def expression_named(name: str) -> str | None:
     return _EXPRESSION_OF.get(name.strip().lower())
 
 
+def spelt(name: str | Path) -> str:
+    """A file's name as any table or terminal takes it: bytes that are no UTF-8 are spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def shown(path: Path) -> str:
     """A path as an error message prints it: relative to the project where it lies inside."""
-    return str(path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path)
+    return spelt(path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path)
 
 
 @dataclass(frozen=True)
@@ -155,18 +161,25 @@ def make_faces(
 
 def training_problems(faces: FaceSet) -> list[str]:
     """Why nothing can be trained on these faces: empty splits and classes, one sentence each."""
-    counts = faces.counts()
+    return empty_parts(faces.name, faces.counts())
+
+
+def empty_parts(name: str, counts: pd.DataFrame) -> list[str]:
+    """A sentence for every empty split, and one for the classes without a train face.
+
+    counts: as `FaceSet.counts`; name: of the data set.
+    """
     problems = [
-        f"{faces.name}: the {split} split is empty; expected at least one face in each of "
+        f"{name}: the {split} split is empty; expected at least one face in each of "
         f"{', '.join(SPLITS)}"
         for split in SPLITS
         if counts[split].sum() == 0
     ]
     if counts["train"].sum() > 0:
-        empty = [c for c in faces.classes if counts.loc[c, "train"] == 0]
+        empty = [c for c in counts.index if counts.loc[c, "train"] == 0]
         if empty:
             problems.append(
-                f"{faces.name}: no train face of {', '.join(empty)}; expected at least one of "
+                f"{name}: no train face of {', '.join(empty)}; expected at least one of "
                 "every class; add faces or use the complete data set"
             )
     return problems

@@ -15,17 +15,32 @@ from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
 from gmelib.data.faceset import FaceSet, make_faces, shown
 from gmelib.data.fer2013_csv import SIDE, USAGE
-from gmelib.data.folder import SPLIT_FOLDERS, Entry, entries_of, read_face, split_of, stack
+from gmelib.data.folder import (
+    SPLIT_FOLDERS,
+    Entry,
+    entries_of,
+    ids_of,
+    read_face,
+    same_split,
+    split_of,
+    stack,
+)
 
 CLASSES = EXPRESSIONS[:7]
 MERGED = "fer2013_merged"  # PublicTest and PrivateTest are one test split
 
 
 def find_folders(data_root: Path) -> dict[str, Path]:
-    """Split -> folder, of data_root/fer2013 or data_root; empty without both train and test."""
+    """Split -> folder, of data_root/fer2013 or data_root; empty without both train and test.
+
+    Raises InputError where two folders are of one split.
+    """
     for root in (data_root / "fer2013", data_root):
-        found = {s: root / name for name, s in SPLIT_FOLDERS.items() if (root / name).is_dir()}
+        folders = [root / name for name in SPLIT_FOLDERS if (root / name).is_dir()]
+        found = {SPLIT_FOLDERS[folder.name]: folder for folder in folders}
         if {"train", "test"} <= found.keys():
+            if len(found) < len(folders):
+                raise same_split(root / "validation", root / "val")
             return found
     return {}
 
@@ -69,7 +84,7 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
         images=stack([entry.path for entry in entries], _read_face),
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
-        ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
+        ids=ids_of(entries, root),
         classes=CLASSES,
         extras=extras,
     )

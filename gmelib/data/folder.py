@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data.cache import cached_faces, file_stamp
+from gmelib.data.decode import open_image
 from gmelib.data.faceset import (
     SYNONYMS,
     FaceSet,
@@ -25,6 +26,7 @@ from gmelib.data.faceset import (
     expression_named,
     make_faces,
     shown,
+    spelt,
 )
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -51,6 +53,14 @@ def visible(folder: Path) -> list[Path]:
     )
 
 
+def same_split(one: Path, other: Path) -> InputError:
+    """What is wrong with two folders of one split, beside each other."""
+    return InputError(
+        f"{shown(one.parent)}: {one.name} and {other.name} are the same split; expected one of "
+        "them: merge the two folders"
+    )
+
+
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder; InputError for a strange folder, two of one split, or none of train."""
     found: dict[str, Path] = {}
@@ -61,10 +71,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
                 f"{shown(folder)}: unknown split; expected the folders {', '.join(SPLIT_FOLDERS)}"
             )
         if split in found:
-            raise InputError(
-                f"{shown(root)}: {found[split].name} and {folder.name} are the same split; "
-                "expected one of them: merge the two folders"
-            )
+            raise same_split(found[split], folder)
         found[split] = folder
     missing = [split for split in ("train", "test") if split not in found]
     if missing:
@@ -92,20 +99,6 @@ def entries_of(split_folders: dict[str, Path]) -> Iterator[Entry]:
                         "images up or remove it"
                     )
                 yield Entry(path, split, expression)
-
-
-def open_image(path: Path) -> Image.Image:
-    """An image, decoded and upright; InputError for a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # cameras store rotation beside pixels
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{shown(path)}: not a readable image ({reason}); replace or remove the file"
-        ) from None
 
 
 def read_face(path: Path, face_size: int) -> np.ndarray:
@@ -178,13 +171,18 @@ def split_of(entries: list[Entry], fraction: float) -> np.ndarray:
     return split
 
 
+def ids_of(entries: list[Entry], root: Path) -> np.ndarray:
+    """(N,) str: where every image lies under root."""
+    return np.array([spelt(entry.path.relative_to(root).as_posix()) for entry in entries])
+
+
 def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
     return make_faces(
         name=cfg.folder_name,
         images=stack([entry.path for entry in entries], lambda p: read_face(p, cfg.face_size)),
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
-        ids=np.array([entry.path.relative_to(root).as_posix() for entry in entries]),
+        ids=ids_of(entries, root),
         extras={"notes": [f"layout: {root.name}/<split>/<class>/<image>"]},
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from gmelib.config import EXPRESSIONS, Config, InputError
 from gmelib.data import rafdb_photographs as photographs
 from gmelib.data.cache import cached_faces, file_stamp
-from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown
+from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown, spelt
 from gmelib.data.folder import Entry, read_face, split_of, stack, visible
 
 SIDE = 100  # px
@@ -70,12 +70,14 @@ def _match(file: Path, labelled: set[str], folder: Path, present: set[str]) -> N
     if missing:
         raise InputError(
             f"{shown(folder)}: {len(missing)} of the {len(labelled)} images of {shown(file)} are "
-            f"missing, such as {missing[0]}; expected all of them: unzip or download them again"
+            f"missing, such as {spelt(missing[0])}; expected all of them: unzip or download them "
+            "again"
         )
     if unknown:
         raise InputError(
             f"{shown(file)}: no label for {len(unknown)} files in {shown(folder)}, such as "
-            f"{unknown[0]}; expected one for every image: remove the files or add their labels"
+            f"{spelt(unknown[0])}; expected one for every image: remove the files or add their "
+            "labels"
         )
 
 
@@ -133,7 +135,7 @@ def _compare(file: Path, folder: Path, found: dict[str, Entry]) -> None:
     if wrong:
         entry = found[wrong[0]]
         raise InputError(
-            f"{shown(file)}: {labels[wrong[0]]} for {wrong[0]}, but it lies in "
+            f"{shown(file)}: {labels[wrong[0]]} for {spelt(wrong[0])}, but it lies in "
             f"{shown(entry.path.parent)}, {entry.expression} ({len(wrong)} such images); expected "
             "one label: correct either, or download both again"
         )
@@ -195,7 +197,7 @@ def _read(root: Path, entries: list[Entry], cfg: Config) -> FaceSet:
         images=images,
         expressions=np.array([entry.expression for entry in entries]),
         split=split_of(entries, cfg.val_fraction),
-        ids=np.array([published_name(path) for path in paths]),
+        ids=np.array([spelt(published_name(path)) for path in paths]),
         classes=EXPRESSIONS[:7],
         extras={"notes": notes},
     )

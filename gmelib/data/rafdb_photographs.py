@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from gmelib.config import InputError
+from gmelib.data.decode import open_image
 from gmelib.data.faceset import shown
-from gmelib.data.folder import open_image
-from gmelib.faces import align, crop
+from gmelib.faces import align, crop, left_to_right, within
 
 
 def landmarks_file(root: Path, photograph: Path) -> Path:
@@ -62,13 +62,7 @@ def read_landmarks(file: Path) -> np.ndarray:
     Raises InputError naming the file where it does not begin with ten numbers.
     """
     points = _numbers(file, 10, "five lines `x y` of the eyes, nose and mouth corners")
-    points = points.reshape(5, 2)
-    down = points[3:].mean(0) - points[:2].mean(0)
-    for pair in (slice(0, 2), slice(3, 5)):
-        across = points[pair][1] - points[pair][0]
-        if across[0] * down[1] < across[1] * down[0]:  # a mirrored face: no turn makes it upright
-            points[pair] = points[pair][::-1].copy()
-    return points
+    return left_to_right(points.reshape(5, 2))
 
 
 def face_in(root: Path, photograph: Path, size: int) -> np.ndarray:
@@ -77,9 +71,15 @@ def face_in(root: Path, photograph: Path, size: int) -> np.ndarray:
     Raises InputError naming the photograph or annotation that cannot be used.
     """
     (file,) = annotation_files(root, [photograph])
-    image = np.asarray(open_image(photograph).convert("RGB"))
+    image = np.asarray(open_image(photograph, mode="RGB"))
     is_aligned = file == landmarks_file(root, photograph)
     place = read_landmarks(file) if is_aligned else _numbers(file, 4, "left, top, right and bottom")
+    if not within(place.reshape(-1, 2), image):
+        height, width = image.shape[:2]
+        raise InputError(
+            f"{shown(file)}: {place.round(2).tolist()} is outside {shown(photograph)}, which has "
+            f"{width} x {height} px; expected a place in it: download both again"
+        )
     try:
         return align(image, place, size) if is_aligned else crop(image, tuple(place), size)
     except InputError as error:

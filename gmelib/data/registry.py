@@ -8,7 +8,7 @@ from typing import Any
 
 from gmelib.config import Config, InputError
 from gmelib.data import duplicates, expw, fer2013_csv, rafdb
-from gmelib.data.cache import cached_faces
+from gmelib.data.cache import cache_folder, cached_faces, mapped_faces
 from gmelib.data.expw import load_expw
 from gmelib.data.faceset import FaceSet, training_problems
 from gmelib.data.fer2013 import load_fer2013
@@ -25,6 +25,7 @@ DATASETS: dict[str, Callable[[Config], FaceSet]] = {
     "expw": load_expw,
     "folder": load_folder,
 }
+MAPPED = ("expw",)  # larger than memory
 
 
 def load_all(cfg: Config) -> FaceSet:
@@ -73,4 +74,7 @@ def _without_copies(cfg: Config, faces: FaceSet) -> FaceSet:
     key = [faces.fingerprint, cfg.drop_duplicates, duplicates.MOST_BITS]
     key.append(duplicates.LEAST_CORRELATION)
     build = partial(duplicates.without_training_copies, faces, cfg.drop_duplicates)
-    return cached_faces(cfg.cache_dir, f"{faces.name}-without-copies", key, build)
+    name = f"{faces.name}-without-copies"
+    if cfg.dataset in MAPPED:
+        return mapped_faces(cache_folder(cfg.cache_dir, name, key), build)
+    return cached_faces(cfg.cache_dir, name, key, build)

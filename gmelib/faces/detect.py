@@ -19,6 +19,7 @@ from gmelib.faces.geometry import Face
 SHORTEST = 160  # px: an image with a shorter side is enlarged to it before a detector sees it
 FACE_ITSELF = 128  # px: an image with no longer side than this is taken for a face, not a scene
 LEAST_FACE, LEAST_SHARE = 20, 1 / 40  # px, and share of the longer side, of a face searched for
+WINDOW = 12.0  # px, of MTCNN's first network: faces of least size are shrunk to it
 BATCH = 32  # images of one size that a detector is given at once
 
 # Finds faces in images (H, W, 3) of one size; the second argument is the least side of a face, px.
@@ -96,6 +97,8 @@ def _mtcnn() -> Search:
     network = MTCNN(keep_all=True)
 
     def search(images: Sequence[np.ndarray], least: int) -> list[list[Face]]:
+        if min(images[0].shape[:2]) * (WINDOW / least) < WINDOW:  # so narrow that it would fail
+            return [[] for _ in images]
         network.min_face_size = least
         found = network.detect(np.stack(images), landmarks=True)
         return [_faces_of_mtcnn(*one) for one in zip(*found, strict=True)]

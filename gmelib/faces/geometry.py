@@ -21,6 +21,7 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
      [70.7299, 92.2041]]
 )  # fmt: skip
+LARGEST = 3  # longer sides of an image: no face in it is larger
 
 
 class Face(NamedTuple):
@@ -40,6 +41,28 @@ class Face(NamedTuple):
         """The longer side of the box in px: how large the face was measured."""
         left, top, right, bottom = self.box
         return max(right - left, bottom - top)
+
+
+def within(points: np.ndarray, image: np.ndarray) -> bool:
+    """Whether the rectangle around points (n, 2) reaches into the image.
+
+    And beyond it by one longer side at most: what is damaged could ask for any memory.
+    """
+    size = np.array(image.shape[1::-1])
+    low, high = points.min(0), points.max(0)
+    overlaps = (high > 0).all() and (low < size).all()
+    return bool(overlaps and low.min() >= -size.max() and high.max() <= 2 * size.max())
+
+
+def left_to_right(points: np.ndarray) -> np.ndarray:
+    """Landmarks (5, 2) in the order of `Face`, whichever side of the face each pair begins with."""
+    points = points.copy()
+    down = points[3:].mean(0) - points[:2].mean(0)
+    for pair in (slice(0, 2), slice(3, 5)):
+        across = points[pair][1] - points[pair][0]
+        if across[0] * down[1] < across[1] * down[0]:  # a mirrored face: no turn makes it upright
+            points[pair] = points[pair][::-1].copy()
+    return points
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
@@ -62,12 +85,19 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.ndarr
 
     landmarks: (5, 2) as in `Face`. Returns (size, size) or (size, size, 3) uint8, bicubic, without
     aliasing where the face is large; what lies outside the photograph repeats its edge. Raises
-    InputError for landmarks that are no five finite points or all one.
+    InputError for landmarks that are no five finite points, all one, or of a face that is LARGEST
+    times larger than the image, as points are that do not stand as a face's do.
     """
     landmarks = np.asarray(landmarks, dtype=float)
     if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
         raise InputError(f"landmarks: expected five finite points (x, y), got {landmarks.tolist()}")
     a, b = similarity(landmarks, TEMPLATE * (size / TEMPLATE_SIDE))
+    height, width = image.shape[:2]
+    if size > abs(a) * LARGEST * max(height, width):
+        raise InputError(
+            f"landmarks: no face of an image of {width} x {height} px has them ("
+            f"{landmarks.round(2).tolist()}); expected eyes, nose and mouth corners"
+        )
     corners = np.array([0, size, 1j * size, size + 1j * size])
     reached = (corners - b) / a
     # beyond this square nothing is read; enlarging needs the kernel's reach around it, too

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from gmelib.config import InputError
+from gmelib.data.faceset import spelt
 
 # What a folder's files must end in; a file that is named itself may end in anything.
 SUFFIXES = frozenset(
@@ -84,10 +85,8 @@ def _in_folder(folder: str) -> Iterator[Picture]:
 
 
 def _file(path: str) -> Picture:
-    """A file by a name that any reader of a table takes: bytes that are no UTF-8 are spelt out,
-    and so are carriage returns, which csv before Python 3.13 neither quotes nor reads back."""
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return Picture(name.replace("\r", "\\r"), Path(path))
+    """Carriage returns are spelt out, too: csv before Python 3.13 neither quotes nor reads them."""
+    return Picture(spelt(path).replace("\r", "\\r"), Path(path))
 
 
 def _in_archive(path: Path) -> Iterator[Picture]:

@@ -1,21 +1,26 @@
-"""A disk that is full when a checkpoint is written: the system itself refuses, and nothing is lost.
+"""A disk that is full when a checkpoint or a prepared data set is written: the system itself
+refuses, and nothing is lost.
 
 The disk is a small one in memory (where mounting is allowed), or every file of the process is held
 under a size. tests/test_resume.py has stand-ins for the moments at which writing can fail.
 """
 
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
+from made_data import config, write_expw
 from test_resume import LIGHT, lasting, stop_at, train
 
 from gmelib.checkpoint import load_checkpoint
+from gmelib.data.expw import load_expw
 
 
 @dataclass
@@ -89,3 +94,33 @@ def test_a_full_disk_costs_one_epoch_and_leaves_the_checkpoint(tmp_path_factory,
     disk.clear()
     assert tiny.states_equal(train(disk.folder, LIGHT)[1], weights)
     assert tiny.states_equal(lasting(run), lasting(undisturbed))
+
+
+LOAD = """
+import sys
+from gmelib.config import Config, InputError
+from gmelib.data.expw import load_expw
+try:
+    load_expw(Config.model_validate_json(sys.argv[1]))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_does_not_kill_who_prepares_a_mapped_data_set(tmp_path, memory_disk):
+    pixels = np.random.default_rng(4).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    lines = [f"a.png {face} 5 5 {40 + face % 9} 45 9 {face % 7}" for face in range(40)]
+    write_expw(tmp_path, lines, {"a.png": pixels})
+    cfg = config(tmp_path, "expw", expw_align="boxes").replace(out_root=str(memory_disk.folder))
+    expected = load_expw(cfg).fingerprint
+    (place,) = cfg.cache_dir.glob("expw-????????????????")
+    size = (place / "images.npy").stat().st_size  # as large as the chunks, which stay
+    shutil.rmtree(place)
+    memory_disk.fill(int(0.6 * size))
+    process = tiny.start(LOAD, cfg.model_dump_json())
+    told = process.communicate(timeout=600)[0]
+    assert process.returncode == 0  # else a signal: nothing can be said then, nor tidied up
+    assert "cannot be written (No space left on device)" in told and told.count("\n") == 1
+    assert [path.name for path in cfg.cache_dir.iterdir()] == ["expw-chunks"]
+    memory_disk.clear()
+    assert load_expw(cfg).fingerprint == expected

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmelib.config import EXPRESSIONS, Config, InputError
-from gmelib.data.cache import IMAGES, cache_folder, file_stamp, map_images, mapped_faces
+from gmelib.data.cache import cache_folder, file_stamp, mapped_faces, write_images
 from gmelib.data.expw.labels import Label, file_name, read_labels, read_landmarks
 from gmelib.data.expw.prepare import KEPT, SCHEMA, Method, Photograph, Preparation
 from gmelib.data.faceset import FaceSet, MissingData, make_faces, shown
@@ -91,27 +91,13 @@ def _photographs(labels: Sequence[Label], files: Files) -> list[Photograph]:
     return list(photographs.values())
 
 
-def _splits(labels: Sequence[Label], val_fraction: float) -> dict[str, str]:
+def splits_of(labels: Sequence[Label], val_fraction: float) -> dict[str, str]:
     """`Label.id` -> split: stratified by expression over all faces of the list."""
     expressions = np.array([label.expression for label in labels])
     split = np.where(hold_out(expressions, TEST_SHARE, TEST_SEED), "test", "train").astype("U10")
     train = np.flatnonzero(split == "train")
     split[train[hold_out(expressions[train], val_fraction, SPLIT_SEED)]] = "validation"
     return dict(zip((label.id for label in labels), split.tolist(), strict=True))
-
-
-def _write_images(
-    folder: Path, preparation: Preparation, wanted: Sequence[bool], side: int
-) -> np.ndarray:
-    """The wanted ones of the faces cut out, written one after another and then mapped."""
-    shape = (sum(wanted), 3, side, side)
-    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
-    cut = (face for face, want in zip(preparation.images(), wanted, strict=True) if want)
-    for target, face in zip(images, cut, strict=True):
-        target[:] = face
-    images.flush()
-    del images
-    return map_images(folder)
 
 
 def _write_dropped(folder: Path, rows: Sequence[tuple[Label, str]]) -> None:
@@ -121,24 +107,27 @@ def _write_dropped(folder: Path, rows: Sequence[tuple[Label, str]]) -> None:
         writer.writerows((x.photograph, x.face, x.line, reason) for x, reason in rows)
 
 
-def _notes(total: int, kept: Sequence[Label], split: np.ndarray, dropped: Path) -> list[str]:
+def size_note(total: int) -> str:
+    whole = "as published" if total == PUBLISHED else f"published are {PUBLISHED:,}"
+    return f"faces in label.lst: {total:,}, {whole}"
+
+
+def shared_note(kept: Sequence[Label], split: np.ndarray) -> str:
     sides = {name: {x.photograph for x, s in zip(kept, split, strict=True) if s == name}
              for name in ("train", "test")}  # fmt: skip
     shared = sides["train"] & sides["test"]
     leaked = sum(x.photograph in shared for x, s in zip(kept, split, strict=True) if s == "test")
-    whole = "as published" if total == PUBLISHED else f"published are {PUBLISHED:,}"
-    notes = [
-        f"faces in label.lst: {total:,}, {whole}; kept: {len(kept):,}, the paper keeps {PAPER:,}",
-        f"test faces whose photograph has a train face, too: {leaked}",
-    ]
-    return notes + ([f"every dropped face: {shown(dropped)}"] if total > len(kept) else [])
+    return f"test faces whose photograph has a train face, too: {leaked}"
 
 
-def _outcomes(
-    preparation: Preparation, asked: Sequence[Label], least_confidence: float
+def outcomes(
+    told: Sequence[str], asked: Sequence[Label], least_confidence: float
 ) -> tuple[list[str], list[bool]]:
-    """For each face KEPT or why it is dropped, and for each face cut out whether it is kept."""
-    reasons, wanted = preparation.reasons(), []
+    """For each face KEPT or why it is dropped, and for each face cut out whether it is kept.
+
+    told: the first of the two as the photographs tell it.
+    """
+    reasons, wanted = list(told), []
     for position, label in enumerate(asked):
         if reasons[position] == KEPT:
             wanted.append(label.confidence >= least_confidence)
@@ -147,7 +136,8 @@ def _outcomes(
     return reasons, wanted
 
 
-def _counted(reasons: Sequence[str]) -> dict[str, int]:
+def counted(reasons: Sequence[str]) -> dict[str, int]:
+    """How many faces are dropped for each reason."""
     return {reason: reasons.count(reason) for reason in sorted(set(reasons)) if reason != KEPT}
 
 
@@ -160,36 +150,65 @@ class Source(NamedTuple):
     files: Files
     cfg: Config
 
+    @property
+    def layout(self) -> str:
+        return f"layout: {shown(self.files.labels)}, {shown(self.files.photographs)}"
+
+
+def source_of(cfg: Config) -> Source:
+    """Finds the files and reads label.lst; InputError where one is missing or a line is damaged."""
+    files = _find(cfg)
+    labels, repeated = read_labels(files.labels)
+    return Source(labels, repeated, _photographs(labels, files), files, cfg)
+
+
+def place_of(source: Source) -> Path:
+    """The folder of the prepared faces, whether they are there or not."""
+    _, _, photographs, files, cfg = source
+    key = [
+        SCHEMA[cfg.expw_align], file_stamp(files.labels),
+        [photograph.stamp for photograph in photographs],
+        files.landmarks and file_stamp(files.landmarks),
+        cfg.expw_align, cfg.expw_confidence, cfg.face_size or SIDE, cfg.val_fraction,
+    ]  # fmt: skip
+    return cache_folder(cfg.cache_dir, "expw", key)
+
+
+def method_of(source: Source) -> Method:
+    """How the faces are to be cut out; InputError for a damaged line of landmarks.csv."""
+    landmarks = read_landmarks(source.files.landmarks) if source.files.landmarks else {}
+    return Method(source.cfg.expw_align, source.cfg.face_size or SIDE, landmarks)
+
 
 def _build(folder: Path, place: Path, source: Source) -> FaceSet:
     """Prepares the faces in `folder`, which will become `place`."""
     labels, repeated, photographs, files, cfg = source
-    landmarks = read_landmarks(files.landmarks) if files.landmarks else {}
-    method = Method(cfg.expw_align, cfg.face_size or SIDE, landmarks)
+    method = method_of(source)
     preparation = Preparation(photographs, method, cfg.cache_dir / "expw-chunks")
     asked = [label for photograph in photographs for label in photograph.labels]
-    reasons, wanted = _outcomes(preparation, asked, cfg.expw_confidence)
+    reasons, wanted = outcomes(preparation.reasons(), asked, cfg.expw_confidence)
     if not any(wanted):
-        told = ", ".join(f"{reason}: {count}" for reason, count in _counted(reasons).items())
+        told = ", ".join(f"{reason}: {count}" for reason, count in counted(reasons).items())
         raise InputError(f"{shown(files.labels)}: no face is left ({told}); expected {LAYOUT}")
-    outcomes = [*zip(asked, reasons, strict=True), *((label, REPEATED) for label in repeated)]
-    _write_dropped(folder, [(label, reason) for label, reason in outcomes if reason != KEPT])
-    kept = [label for label, reason in outcomes if reason == KEPT]
-    splits = _splits(labels, cfg.val_fraction)
+    ends = [*zip(asked, reasons, strict=True), *((label, REPEATED) for label in repeated)]
+    _write_dropped(folder, [(label, reason) for label, reason in ends if reason != KEPT])
+    kept = [label for label, reason in ends if reason == KEPT]
+    splits = splits_of(labels, cfg.val_fraction)
     split = np.array([splits[label.id] for label in kept])
+    cut = (face for face, want in zip(preparation.images(), wanted, strict=True) if want)
+    total = f"{size_note(len(ends))}; kept: {len(kept):,}, the paper keeps {PAPER:,}"
+    listed = f"every dropped face: {shown(place / DROPPED_FILE)}"
     return make_faces(
         name="expw",
-        images=_write_images(folder, preparation, wanted, method.size),
+        images=write_images(folder, cut, (len(kept), 3, method.size, method.size)),
         expressions=np.array([label.expression for label in kept]),
         split=split,
         ids=np.array([label.id for label in kept]),
         classes=EXPRESSIONS[:7],
         extras={
-            "dropped": _counted([reason for _, reason in outcomes]),
-            "notes": [
-                f"layout: {shown(files.labels)}, {shown(files.photographs)}",
-                *_notes(len(outcomes), kept, split, place / DROPPED_FILE),
-            ],
+            "dropped": counted([reason for _, reason in ends]),
+            "notes": [source.layout, total, shared_note(kept, split)]
+            + [listed] * (len(ends) > len(kept)),
         },
     )
 
@@ -201,14 +220,6 @@ def load_expw(cfg: Config) -> FaceSet:
     later ones map the result. ids are the photograph's name and the face's number in it. Raises
     InputError where files are missing, a line is damaged, or no face is left.
     """
-    files = _find(cfg)
-    labels, repeated = read_labels(files.labels)
-    photographs = _photographs(labels, files)
-    key = [
-        SCHEMA, file_stamp(files.labels), [photograph.stamp for photograph in photographs],
-        files.landmarks and file_stamp(files.landmarks),
-        cfg.expw_align, cfg.expw_confidence, cfg.face_size or SIDE, cfg.val_fraction,
-    ]  # fmt: skip
-    place = cache_folder(cfg.cache_dir, "expw", key)
-    source = Source(labels, repeated, photographs, files, cfg)
+    source = source_of(cfg)
+    place = place_of(source)
     return mapped_faces(place, lambda folder: _build(folder, place, source))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +15,12 @@ import numpy as np
 
 from gmelib.config import InputError
 from gmelib.data.faceset import expression_named, shown
+from gmelib.faces import left_to_right
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # published 0-6
 COLUMNS = "image_name face_id box_top box_left box_right box_bottom confidence label"
+# In what stands before the last seven columns: a file's name and seven columns, the last run on.
+JOINED = re.compile(r"\.[A-Za-z]\w*\s+\d+(\s+[-+.\de]+){5}\s+[0-6]\s*\S")
 HEADER = ("image_name", "face_id", *(f"{axis}{point}" for point in range(1, 6) for axis in "xy"))
 
 
@@ -72,6 +77,11 @@ def _parse(text: str, line: int, file: str) -> Label:
             "damaged: download it again"
         )
     name, face, *numbers, label = fields
+    if JOINED.search(name):
+        raise InputError(
+            f"{where}: two faces in one line, {text.strip()[:160]!r}; expected {COLUMNS}: a line "
+            "break is lost: put it back, or download the file again"
+        )
     try:
         top, left, right, bottom, confidence = map(float, numbers)
         face_id = int(face)
@@ -90,8 +100,8 @@ def _parse(text: str, line: int, file: str) -> Label:
 def read_labels(path: Path) -> tuple[list[Label], list[Label]]:
     """The faces of label.lst in its order, and the lines that repeat one of them word for word.
 
-    Raises InputError naming the line that has too few columns, no numbers or an unknown label, and
-    both lines where one face is told twice and differently.
+    Raises InputError naming the line that has too few columns, two faces, no numbers or an unknown
+    label, and both lines where one face is told twice and differently.
     """
     file = shown(path)
     known: dict[str, Label] = {}
@@ -114,22 +124,38 @@ def read_labels(path: Path) -> tuple[list[Label], list[Label]]:
     return list(known.values()), repeated
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file, each with the line it begins in."""
+    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{shown(path)}, line {line}: not readable as csv ({error}); expected quotes in "
+                "pairs around a name, or none: look for a stray one"
+            ) from None
+        if row is None:
+            return
+        yield line, row
+
+
 def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     """Landmarks (5, 2) in px of the photograph, in the order of `gmelib.faces.Face`, by `Label.id`.
 
-    Raises InputError naming the line that is incomplete, not finite or all one point, or the two
-    lines of one face.
+    Each pair may begin with the image's left or with the face's own. Raises InputError naming the
+    line that is incomplete, misquoted, not finite or all one point, or the two lines of one face.
     """
-    file = shown(path)
-    rows = csv.reader(io.StringIO(_read_text(path), newline=""))
-    if tuple(name.strip() for name in next(rows, [])) != HEADER:
+    file, rows = shown(path), _rows(path)
+    if tuple(name.strip() for name in next(rows, (1, []))[1]) != HEADER:
         raise InputError(f"{file}, line 1: expected the header {','.join(HEADER)}")
     found: dict[str, np.ndarray] = {}
     lines: dict[str, int] = {}
-    for row in rows:
+    for line, row in rows:
         if not row:
             continue
-        where = f"{file}, line {rows.line_num}"
+        where = f"{file}, line {line}"
         try:
             name, face, *numbers = row
             points = np.array(numbers, dtype=float).reshape(5, 2)
@@ -141,8 +167,8 @@ def read_landmarks(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{where}: expected five finite points that are not all one")
         if key in found:
             raise InputError(
-                f"{file}, lines {lines[key]} and {rows.line_num}: both are face {key}; expected "
+                f"{file}, lines {lines[key]} and {line}: both are face {key}; expected "
                 "one line a face: remove one"
             )
-        found[key], lines[key] = points, rows.line_num
+        found[key], lines[key] = left_to_right(points), line
     return found

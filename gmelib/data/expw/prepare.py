@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
+from gmelib.config import InputError
+from gmelib.data.decode import Damaged, open_image
 from gmelib.data.expw.labels import Label
-from gmelib.faces import Detector, Face, align, crop, make_detector, square
+from gmelib.faces import Detector, Face, align, crop, make_detector, square, within
 from gmelib.record import write_atomic
 
-SCHEMA = 1  # raised when the same photographs would give other faces
+# By the source of the faces; raised when the same photographs would give other ones.
+SCHEMA = {"detector": 1, "landmarks": 2, "boxes": 1}
 CHUNK = 64  # photographs
 BOX_MARGIN = 0.1  # around a box that is cropped without landmarks, of its longer side
 # What a detector is shown: the box and half its side around it, so that the face has 80 of 160 px.
@@ -36,7 +38,10 @@ UNREADABLE = "photograph unreadable"
 NO_FACE = "no face found"
 NO_LANDMARKS = "no landmarks"
 LANDMARKS_OUTSIDE = "landmarks outside the photograph"
+LANDMARKS_UNLIKE = "landmarks unlike a face's"
 KEPT = ""
+
+LIST = "list"  # the source of faces that are not cut out: what label.lst tells of them
 
 
 class Photograph(NamedTuple):
@@ -50,7 +55,7 @@ class Photograph(NamedTuple):
 class Method:
     """How faces are cut out: by `source`, as the parameter expw_align tells, at `size` px.
 
-    landmarks: by `Label.id`, for the source "landmarks".
+    landmarks: by `Label.id`, for the source "landmarks". The source LIST cuts nothing out.
     """
 
     def __init__(self, source: str, size: int, landmarks: dict[str, np.ndarray]):
@@ -70,16 +75,20 @@ class Method:
             ]
             for photograph in chunk
         ]
-        text = json.dumps([SCHEMA, self.source, self.size, content])
+        text = json.dumps([SCHEMA[self.source], self.source, self.size, content])
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def faces(self, image: np.ndarray, labels: Sequence[Label]) -> list[np.ndarray | str]:
-        """(size, size, 3) of every face that is asked for, or why there is none."""
+        """(size, size, 3) of every face that is asked for, or why there is none.
+
+        By the LIST: KEPT in place of the face.
+        """
         inside = [label for label in labels if _is_box(label.box, image)]
         cut = {
             "boxes": self._by_boxes,
             "landmarks": self._by_landmarks,
             "detector": self._by_detector,
+            LIST: self._by_list,
         }[self.source](image, inside)
         done = dict(zip((label.id for label in inside), cut, strict=True))
         return [done.get(label.id, OUTSIDE) for label in labels]
@@ -98,14 +107,20 @@ class Method:
             for faces, label in zip(found, labels, strict=True)
         ]
 
+    def _by_list(self, image: np.ndarray, labels: list[Label]) -> list[np.ndarray | str]:
+        return [KEPT] * len(labels)
+
     def _aligned(
         self, image: np.ndarray, landmarks: np.ndarray | None, missing: str
     ) -> np.ndarray | str:
         if landmarks is None:
             return missing
-        if not _within(landmarks, image):
+        if not within(landmarks, image):
             return LANDMARKS_OUTSIDE
-        return align(image, landmarks, self.size)
+        try:
+            return align(image, landmarks, self.size)
+        except InputError:
+            return LANDMARKS_UNLIKE
 
 
 def _corners(box: tuple[float, float, float, float]) -> np.ndarray:
@@ -115,18 +130,7 @@ def _corners(box: tuple[float, float, float, float]) -> np.ndarray:
 def _is_box(box: tuple[float, float, float, float], image: np.ndarray) -> bool:
     """Whether a box has an area, a part of which is in the image."""
     corners = _corners(box)
-    return bool((corners[0] < corners[1]).all()) and _within(corners, image)
-
-
-def _within(points: np.ndarray, image: np.ndarray) -> bool:
-    """Whether the rectangle around the points reaches into the image.
-
-    And beyond it by one longer side at most: what is damaged could ask for any memory.
-    """
-    size = np.array(image.shape[1::-1])
-    low, high = points.min(0), points.max(0)
-    overlaps = (high > 0).all() and (low < size).all()
-    return bool(overlaps and low.min() >= -size.max() and high.max() <= 2 * size.max())
+    return bool((corners[0] < corners[1]).all()) and within(corners, image)
 
 
 def _landmarks_of(faces: list[Face], box: tuple[float, float, float, float]) -> np.ndarray | None:
@@ -156,26 +160,25 @@ class Chunk(NamedTuple):
     reasons: np.ndarray
 
 
-def _read_photograph(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8, or None where the file is damaged or gone.
+def read_photograph(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8; Damaged where no later try will read it, InputError where one may.
 
     As stored: a rotation that a camera noted beside the pixels is not applied, for boxes count in
     the pixels themselves.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+    return np.asarray(open_image(path, upright=False, mode="RGB"))
 
 
 def _make(chunk: Sequence[Photograph], method: Method) -> Chunk:
     results: list[np.ndarray | str] = []
     for photograph in chunk:
-        image = photograph.path and _read_photograph(photograph.path)
-        if image is None:
-            reason = UNREADABLE if photograph.path else MISSING
-            results += [reason] * len(photograph.labels)
+        if photograph.path is None:
+            results += [MISSING] * len(photograph.labels)
+            continue
+        try:
+            image = read_photograph(photograph.path)
+        except Damaged:
+            results += [UNREADABLE] * len(photograph.labels)
         else:
             results += method.faces(image, photograph.labels)
     kept = [face.transpose(2, 0, 1) for face in results if not isinstance(face, str)]
