@@ -1,5 +1,6 @@
 """One face at a time, in JupyterLab: teacher beside student, with sliders for the degradation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -16,20 +17,37 @@ from gmelib.degrade import KERNELS
 from gmelib.experiment import teacher_of
 from gmelib.record import PUBLISHED, Run, read_facts
 
+LARGEST = 48  # px, of the slider for low resolution
 LAYOUT = widgets.Layout(width="24rem")
 WIDE = {"description_width": "7rem"}
 
 
-def student_runs(cfg: Config) -> dict[str, Run]:
-    """Finished students of the data set whose weights are here, by name; published ones last."""
+def student_runs(cfg: Config, classes: Sequence[str]) -> dict[str, Run]:
+    """Finished students of the data set that can be looked into, by name; published ones last.
+
+    They have attention maps and these classes, and their weights and a teacher's are here.
+    """
     found: dict[str, Run] = {}
     for root in (cfg.path("out_root"), PUBLISHED):
         for path in sorted((root / cfg.dataset / "student").glob("*/run.json")):
-            config = Config.make(**read_facts(path.parent)["config"])
+            facts = read_facts(path.parent)
+            config = Config.make(**facts["config"])
             run = Run(config.replace(device=cfg.device), "student", path.parent)
-            if config.attention != "none" and (path.parent / "model.safetensors").is_file():
+            is_same = cfg.dataset != "folder" or config.folder_name == cfg.folder_name
+            if is_same and tuple(facts["classes"]) == tuple(classes) and _has_maps(run):
                 found.setdefault(run.id, run)
     return found
+
+
+def _has_maps(run: Run) -> bool:
+    """Whether a student and its teacher are here, and are networks with attention maps."""
+    if run.cfg.method != "gmenet" or run.cfg.attention == "none":
+        return False
+    try:
+        places = (run.folder, teacher_of(run).folder)
+    except InputError:
+        return False
+    return all((place / "model.safetensors").is_file() for place in places)
 
 
 class Explorer:
@@ -44,16 +62,16 @@ class Explorer:
 
     def __init__(self, cfg: Config, faces: FaceSet):
         self.cfg, self.faces = cfg, faces
-        self.runs = student_runs(cfg)
+        self.runs = student_runs(cfg, faces.classes)
         if not self.runs:
             raise InputError(
-                f"no finished student of {cfg.dataset} under {cfg.out_root}/; run the notebooks "
-                "02_teacher and 03_student_distillation first"
+                f"no finished student of {cfg.dataset} with attention maps and its teacher under "
+                f"{cfg.out_root}/; run the notebooks 02_teacher and 03_student_distillation first"
             )
         self.run = _choice("run", list(self.runs))
         self.expression = _choice("expression", list(faces.classes))
         self.face = _slider("face", 0, 0, 0)
-        self.lr_size = _slider("LR size, px", cfg.lr_size, 4, min(48, faces.images.shape[-1]))
+        self.lr_size = _slider("LR size, px", cfg.lr_size, 4, max(cfg.lr_size, 4))
         self.kernel = _choice("kernel", list(KERNELS))
         self.blur_sigma = widgets.FloatSlider(
             cfg.blur_sigma, min=0, max=4, step=0.25, description="blur, px", style=WIDE,
@@ -86,10 +104,10 @@ class Explorer:
     def _pick_run(self) -> None:
         """Loads both networks and sets the degradation that the student was trained with."""
         run = self.runs[self.run.value]
-        self.student = load_model(run)
-        self.teacher = load_model(teacher_of(run))
+        self.student, self.teacher = load_model(run), load_model(teacher_of(run))
         self._busy = True  # one drawing for three changes
-        self.lr_size.value = min(run.cfg.lr_size, self.lr_size.max)
+        self.lr_size.max = min(LARGEST, self.faces.images.shape[-1], run.cfg.input_size)
+        self.lr_size.value = run.cfg.lr_size
         self.kernel.value, self.blur_sigma.value = run.cfg.kernel, run.cfg.blur_sigma
         self._busy = False
         self._pick_expression()
@@ -116,16 +134,20 @@ class Explorer:
             return
         if not len(self.index):
             self.message.value = f"No validation face shows {self.expression.value}."
+            for picture in self.pictures.values():
+                picture.value = b""
             return
         native = self.faces.images[self.index[[self.face.value]]]
         inputs = [view(native) for view in self.views()]
         with torch.inference_mode():
             outputs = [m.eval()(x) for m, x in zip(self._networks(), inputs, strict=True)]
         chances = [output.logits.softmax(1)[0] for output in outputs]
-        trained = self.runs[self.run.value].cfg.lr_size
+        cfg = self.runs[self.run.value].cfg
+        low, high = f"{cfg.lr_size} px", "high resolution"
+        trained = {"lr": low, "hr": high, "lr+hr": f"{low} and {high}"}[cfg.train_on]
         self.message.value = (
             f"Face {self.face.value + 1} of {len(self.index)}; the student was trained at "
-            f"{trained} px and sees {self.lr_size.value} px. Below, teacher on the left or above."
+            f"{trained} and sees {self.lr_size.value} px. Below, teacher on the left or above."
         )
         self._draw(
             probabilities=figures.probability_bars(

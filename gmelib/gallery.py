@@ -48,7 +48,8 @@ def pick_faces(
     """The first ``per_class`` faces of every class of a split, as ``faces_shown`` says.
 
     Constant images (FER2013 has 12) show nothing and are passed over. A class that the split lacks,
-    that cannot be drawn, or that is not among ``only``, is left out.
+    that cannot be drawn, or that is not among ``only``, is left out; where none of ``only`` is
+    there, all are taken.
     """
     if cfg.faces_shown == "drawn":
         images, labels = _drawn(faces, per_class)
@@ -57,7 +58,8 @@ def pick_faces(
         flat = faces.images[index].flatten(1)
         index = index[flat.amax(1) > flat.amin(1)]
         images, labels = faces.images[index], faces.labels[index]
-    wanted = [k for k, name in enumerate(faces.classes) if name in only]
+    present = [k for k in range(len(faces.classes)) if (labels == k).any()]
+    wanted = [k for k in present if faces.classes[k] in only] or present
     chosen = [torch.nonzero(labels == k)[:per_class, 0] for k in wanted]
     order = torch.cat(chosen)
     return Gallery(
@@ -73,9 +75,15 @@ def _drawn(faces: FaceSet, per_class: int) -> tuple[Tensor, Tensor]:
     known = [i for i, name in enumerate(names) if name in faces.classes]
     images = degrade.resize(drawn.images[known], faces.images.shape[-1])
     if faces.images.shape[1] == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R 601 luma, as Pillow
-        images = (images * weights).sum(1, keepdim=True).round().to(torch.uint8)
+        images = degrade.to_grey(images)
     return images, torch.tensor([faces.classes.index(names[i]) for i in known])
+
+
+def some_of(index: Tensor, most: int = 1000) -> Tensor:
+    """So many of the faces at most, the same in every run, in their order; folders hold them class
+    by class, so the first ones would be of a few classes."""
+    order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))
+    return index[order[:most].sort().values]
 
 
 def at_sizes(

@@ -11,7 +11,10 @@ from gmelib.model import Output
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cosine similarity of two maps flattened per sample: (N, ...) twice -> (N,) in [0, 2]."""
+    """1 - cosine similarity of two maps flattened per sample: (N, ...) twice -> (N,) in [0, 2].
+
+    1 where either is zero everywhere.
+    """
     return 1 - F.cosine_similarity(a.flatten(1).float(), b.flatten(1).float(), dim=1)
 
 
@@ -30,8 +33,9 @@ def attention_similarity_loss(
         maps: compare the maps as they are (M in eqs 9-10) or after the sigmoid.
 
     Returns:
-        ``kd`` (scalar; 0 for equal maps, 1 per block for orthogonal ones under ``"sum"``), and the
-        mean similarities ``similarity_channel`` and ``similarity_spatial`` in [-1, 1] to look at.
+        ``kd`` (scalar; 0 for equal maps that are not zero everywhere, 1 per block for orthogonal
+        ones under ``"sum"``), and the mean similarities ``similarity_channel`` and
+        ``similarity_spatial`` in [-1, 1] to look at.
 
     Raises:
         InputError: where there are no maps, or teacher and student are of different architecture.

@@ -1,6 +1,7 @@
 """Tables and sentences of the notebooks, made from run records, none typed by hand."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from gmelib.gallery import Gallery
 from gmelib.metrics import Difference, from_report, paired_difference
 from gmelib.record import Run
 from gmelib.variants import row_of
-from gmelib.wording import percent
+from gmelib.wording import count, percent
 
 SCOPES = {"all": "all test faces", "without_duplicates": "without copies of training faces"}
 
@@ -72,7 +73,7 @@ def comparisons(beside: Mapping[str, Run]) -> pd.DataFrame:
         a, b = load_predictions(first.folder), load_predictions(other.folder)
         for scope, title in SCOPES.items():
             if scope == "without_duplicates":
-                if not a.duplicate.any():
+                if not a.duplicate.any() or a.duplicate.all():
                     continue
                 a, b = a[~a.duplicate], b[~b.duplicate]
             found = paired_difference(a, b, names=(name, other_name))
@@ -90,28 +91,44 @@ def _described(difference: Difference) -> dict[str, str]:
     }
 
 
+def _extremes(recalls: Mapping[str, float]) -> str:
+    """The classes of the best and of the worst recall, all of them."""
+    best, worst = max(recalls.values()), min(recalls.values())
+    if best == worst:
+        return f"Recall of every class: {100 * best:.0f} %."
+    names = {r: ", ".join(n for n, v in recalls.items() if v == r) for r in (best, worst)}
+    return (
+        f"Best recall: {names[best]} ({100 * best:.0f} %); worst: {names[worst]} "
+        f"({100 * worst:.0f} %)."
+    )
+
+
+def _length(config: Mapping[str, Any]) -> str:
+    """How long a run was, and how large a GME-Net."""
+    faces = f" of {count(config['limit_train'], 'face')}" if config["limit_train"] else ""
+    width = f" at width {config['width']}" if config.get("method", "gmenet") == "gmenet" else ""
+    return f"{count(config['epochs'], 'epoch')}{faces}{width}"
+
+
 def conclusion(run: Run) -> str:
     """What a finished run shows, in sentences made from its figures."""
     facts = run.facts()
     config, part = facts["config"], facts["metrics"]["all"]
     recalls = {n.removeprefix("recall_"): v for n, v in part.items() if n.startswith("recall_")}
-    seen = {name: v["value"] for name, v in recalls.items() if v["value"] is not None}
-    best, worst = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
     accuracy = part["accuracy"]
-    chance = 1 / len(facts["classes"])
+    largest = max(recalls, key=lambda name: recalls[name]["n"])
     sentences = [
         f"Test accuracy {percent(accuracy['value'], accuracy['low'], accuracy['high'])} % on "
-        f"{accuracy['n']} faces, {accuracy['value'] / chance:.1f} times chance.",
-        f"Best recall: {best} ({100 * seen[best]:.0f} %); worst: {worst} "
-        f"({100 * seen[worst]:.0f} %).",
+        f"{accuracy['n']} faces; who always says {largest} is right on "
+        f"{recalls[largest]['n'] / accuracy['n']:.1%}.",
+        _extremes({name: v["value"] for name, v in recalls.items() if v["value"] is not None}),
     ]
     theirs = paper.accuracy_of(config, facts["stage"])
     if theirs:
         gap = 100 * accuracy["value"] - theirs
         sentences.append(
-            f"The paper reports {theirs:.2f} % for this row ({row_of(config, 'student')}) "
-            f"after 100 epochs at full size; this run, {config['epochs']} epochs at width "
-            f"{config['width']}, is {gap:+.1f} points from it."
+            f"The paper reports {theirs:.2f} % for this row ({row_of(config, 'student')}), at full "
+            f"size; this run, {_length(config)}, is {gap:+.1f} points from it."
         )
     if config["dataset"] == "synthetic":
         sentences.append("Drawn faces only show that everything works: this is not a result.")
@@ -160,6 +177,14 @@ def attention_conclusion(alike: pd.DataFrame, student_run: Run, shown: Gallery) 
         f"Spatial maps agree most in stage {spatial.idxmax()} ({spatial.max():.2f}) and least in "
         f"stage {spatial.idxmin()} ({spatial.min():.2f}).",
     ]
+    silent = [
+        f"{kind} of block {row.block} ({1 - getattr(row, f'{kind}_compared'):.0%} of the faces)"
+        for row in alike.itertuples()
+        for kind in ("channel", "spatial")
+        if getattr(row, f"{kind}_compared") < 1
+    ]
+    if silent:
+        sentences.append(f"Left out, for a map is zero everywhere: {', '.join(silent)}.")
     if shown.drawn and student_run.cfg.dataset != "synthetic":
         sentences.append("The panels show drawn faces: the photographs may not be handed on.")
     if student_run.cfg.dataset == "synthetic":

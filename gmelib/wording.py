@@ -15,6 +15,11 @@ def number(value: float | None, how: str) -> str:
     return "" if pd.isna(value) else how.format(value)
 
 
+def count(number: int, noun: str) -> str:
+    """``1 epoch``, ``8 epochs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def markdown(lines: Iterable[dict[str, str]]) -> str:
     """A Markdown table, without the columns that are empty in every line."""
     table = list(lines)

@@ -41,7 +41,7 @@ def test_each_length_of_training_is_compared_in_itself(cfg):
         for rate in (0.01, 0.1):
             trained(cfg, row, rate, 0.3, limit_train=8000, epochs=1)
     trainings = ablation.rate_scores(cfg).index.get_level_values("training")
-    assert set(trainings) == {"8,000 faces, 1 epochs", "all faces, 2 epochs"}
+    assert set(trainings) == {"8,000 faces, 1 epoch", "all faces, 2 epochs"}
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,9 @@ def test_agreement_equals_a_loop():
         for _ in range(2)
     )
     table = agreement(teacher, student, (1, 2))
-    assert list(table.columns) == ["block", "stage", "channel", "spatial"]
+    shares = table[["channel_compared", "spatial_compared"]]
+    assert (shares == 1).all(axis=None)
+    assert list(table.columns[:3]) == ["block", "stage", "channel"]
     assert table.block.tolist() == [1, 2] and table.stage.tolist() == [1, 2]
     for name in ("channel", "spatial"):
         for i, (t, s) in enumerate(
@@ -229,6 +231,20 @@ def test_agreement_of_equal_and_opposite_maps():
     opposite = Output(torch.zeros(3, 7), *(tuple(-m for m in kind) for kind in maps))
     assert agreement(same, same, [1, 2])[["channel", "spatial"]].to_numpy() == pytest.approx(1)
     assert agreement(same, opposite, [1, 2])[["channel", "spatial"]].to_numpy() == pytest.approx(-1)
+
+
+def test_faces_whose_map_is_zero_everywhere_are_left_out():
+    """A dead unit says nothing of the student; as similarity 0 it would."""
+    torch.manual_seed(0)
+    channel, spatial = torch.randn(4, 6), torch.randn(4, 1, 4, 4)
+    partly = channel.clone()
+    partly[:3] = 0
+    teacher = Output(torch.zeros(4, 7), (partly, 0 * channel), (spatial, spatial))
+    student = Output(torch.zeros(4, 7), (channel, channel), (spatial, spatial))
+    table = agreement(teacher, student, [1, 1])
+    assert table["channel"][0] == pytest.approx(1) and table["channel_compared"][0] == 0.25
+    assert math.isnan(table["channel"][1]) and table["channel_compared"][1] == 0
+    assert table["spatial"].tolist() == pytest.approx([1, 1])
 
 
 def test_maps_that_cannot_be_compared_are_refused(network):

@@ -201,7 +201,9 @@ def test_history_has_a_panel_for_what_was_recorded_and_no_other():
     def titles(data):
         return [a.get_title() for a in figures.training_history(data).axes]
 
-    assert titles(history(3, kd=False)) == ["cross-entropy", "accuracy", "learning rate"]
+    assert titles(history(3, kd=False)) == [
+        "cross-entropy", "accuracy", "learning rate at the epoch's end"
+    ]  # fmt: skip
     with_kd = titles(history(3, kd=True))
     assert with_kd[3:] == [
         "distillation loss (eq. 11)", "total loss (eq. 13)", "similarity to the teacher",

@@ -34,6 +34,21 @@ def test_the_first_faces_of_every_class_are_shown_but_no_constant_one(photograph
     assert one.names == ["happiness"] and not one.drawn
 
 
+def test_where_none_of_the_wanted_classes_is_there_all_are_shown(photographs):
+    shown = gallery.pick_faces(Config(), photographs, only=("surprise",))
+    assert shown.names == ["anger", "happiness", "neutral"]
+
+
+def test_some_faces_are_of_all_places_in_their_order_and_the_same_again():
+    index = torch.arange(3000) * 2
+    some = gallery.some_of(index)
+    assert len(some) == 1000 and torch.equal(some, some.sort().values)
+    assert set(some.tolist()) <= set(index.tolist()) and torch.equal(some, gallery.some_of(index))
+    thirds = torch.bincount(some // 2000, minlength=3)
+    assert (thirds > 270).all()
+    assert torch.equal(gallery.some_of(index[:50]), index[:50])
+
+
 def test_drawn_stand_ins_hold_no_photograph(photographs):
     shown = gallery.pick_faces(Config(faces_shown="drawn"), photographs, per_class=2)
     assert shown.drawn and shown.names.count("anger") == 2

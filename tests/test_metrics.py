@@ -271,3 +271,17 @@ def test_malformed_predictions_are_refused_in_one_line(spoil, message):
     with pytest.raises(InputError, match=message) as error:
         metrics(spoil(table(50)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("recall", [0, 1])
+def test_a_class_that_is_always_or_never_recognized_has_an_interval_all_the_same(recall):
+    frame = table(labels=np.repeat(np.arange(7), 30))
+    of_fear = frame["label"] == 2
+    frame.loc[of_fear, "predicted"] = 2 if recall else 3
+    shares = [f"p_{name}" for name in EXPRESSIONS[:7]]
+    frame.loc[of_fear, shares] = np.eye(7, dtype=np.float32)[2 if recall else 3]
+    found = metrics(frame, resamples=50).loc["recall_" + EXPRESSIONS[2]]
+    expected = binomtest(30 * recall, 30).proportion_ci(method="exact")
+    assert (found["value"], found["n"]) == (recall, 30)
+    assert (found["low"], found["high"]) == (expected.low, expected.high)
+    assert found["high"] - found["low"] > 0.1

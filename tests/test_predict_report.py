@@ -59,7 +59,7 @@ def test_without_any_readable_picture_the_report_says_so(tmp_path):
     shown, rows = predict.faces_of(pictures, table)
     (text,) = figures.predicted_faces(shown, rows).texts
     assert text.get_text() == "no face was answered" and not shown
-    assert "0 faces in 1 pictures, 1 of which" in predict.conclusion(predictor, table, drawn=False)
+    assert "0 faces in 1 picture, 1 of which" in predict.conclusion(predictor, table, drawn=False)
 
 
 def test_own_pictures_are_answered_shown_and_counted(tmp_path):

@@ -14,6 +14,7 @@ from gmelib.ablation.contrasts import CONTRASTS
 from gmelib.config import Config
 from gmelib.record import read_facts, record_paths
 from gmelib.variants import ROWS, row_of
+from gmelib.wording import count
 
 VARIED = {"learning_rate", "seed", "attention", "global_branch", "kd_weight"}
 LENGTH = {"epochs", "limit_train"}  # short runs try more rates; they are compared among themselves
@@ -64,8 +65,8 @@ def _compared(cfg: Config) -> dict[str, Any]:
 
 
 def _training(cfg: Config) -> str:
-    faces = f"{cfg.limit_train:,} faces" if cfg.limit_train else "all faces"
-    return f"{faces}, {cfg.epochs} epochs"
+    faces = count(cfg.limit_train, "face") if cfg.limit_train else "all faces"
+    return f"{faces}, {count(cfg.epochs, 'epoch')}"
 
 
 def _shared(part: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from gmelib.config import Config, InputError
 from gmelib.fields import TABLES
 from gmelib.record import Run
 from gmelib.variants import ROWS
-from gmelib.wording import number
+from gmelib.wording import count, number
 
 NOT_A_RESULT = "Drawn faces only show that everything works: this is not a result."
 
@@ -136,7 +136,7 @@ def conclusion(cells: Cells, sweeps: Sweeps, cfg: Config) -> str:
     """What the notebook shows, in sentences made from its figures."""
     table, added = scores(cells), contrasts(cells)
     done = table.dropna(subset=["accuracy"])
-    sentences = [f"{len(done)} of {len(table)} rows have a finished run."]
+    sentences = [f"Finished runs: {len(done)} of {count(len(table), 'row')}."]
     if len(done):
         best = done["accuracy"].idxmax()
         sentences.append(f"Best: {best}, {interval_text(done.loc[best])} % of the test faces.")
@@ -146,8 +146,8 @@ def conclusion(cells: Cells, sweeps: Sweeps, cfg: Config) -> str:
         sentences.append(f"{name}: {gain}: {row['verdict']}.")
     if table["paper"].notna().any():
         sentences.append(
-            f"Ours are {cfg.epochs} epochs at width {cfg.width} and {cfg.input_size} px; the "
-            "paper's 100 epochs at full size."
+            f"Ours are {count(cfg.epochs, 'epoch')} at width {cfg.width} and {cfg.input_size} px; "
+            "the paper's 100 epochs at full size."
         )
     if sweeps:
         sentences += sweep_sentences(sweep_scores(sweeps, cfg))

@@ -12,7 +12,7 @@ from gmelib.config import Config
 from gmelib.fields import TABLES
 from gmelib.record import Run
 from gmelib.variants import COMPARED, KD
-from gmelib.wording import number
+from gmelib.wording import count, number
 
 
 def comparison_shown(cells: Cells) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def conclusion(cells: Cells, cfg: Config) -> str:
     """What the notebook shows, in sentences made from its figures."""
     table = comparison(cells)
     done = table.dropna(subset=["accuracy"])
-    sentences = [f"{len(done)} of {len(table)} rows have a finished run."]
+    sentences = [f"Finished runs: {len(done)} of {count(len(table), 'row')}."]
     if len(done):
         best = done["accuracy"].idxmax()
         sentences.append(f"Best: {best}, {interval_text(done.loc[best])} % of the test faces.")
@@ -110,10 +110,11 @@ def _budget(done: pd.DataFrame) -> str:
     if done.empty:
         return ""
     least, most = done["forward_backward"].min(), done["forward_backward"].max()
+    costs = f"between {least:g} and {most:g}" if least < most else f"{least:g}"
     passes, distils = done["passes"].iloc[0], (done["mode"] == KD).any()
     return (
         f"Every row was shown {passes:g} faces for each training face; what its method makes of "
-        f"that costs between {least:g} and {most:g} passes of its network per face."
+        f"that costs {costs} passes of its network per face."
     ) + (" The teachers of the distilled rows were shown as many again." if distils else "")
 
 

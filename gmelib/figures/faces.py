@@ -78,6 +78,7 @@ def faces_grid(images: Any, labels: Any, classes: Sequence[str], *, per_class: i
     axes.imshow(np.nan_to_num(everything, nan=1))
     blank(axes)
     label_rows(axes, [classes[k] for k in present], height)
+    figure.get_layout_engine().set(w_pad=0.1)  # the longest name would touch the border
     return figure
 
 

@@ -110,8 +110,8 @@ def recall_comparison(runs: Runs) -> Figure:
     _intervals(axes, runs, shown)
     names = [f"{m.removeprefix('recall_')} ({table.n[m]:,})" for m in shown]
     axes.set_yticks(range(len(shown)), names)
-    axes.set_xlabel("recall, with 95 % bootstrap interval (faces of the class in brackets)")
-    axes.set_xlim(0, 1)
+    axes.set_xlabel("recall, with 95 % interval (faces of the class in brackets)")
+    axes.set_xlim(-0.02, 1.02)  # markers at the ends are whole
     _legend(figure, axes)
     return figure
 

@@ -80,13 +80,13 @@ def as_array(values: Any) -> np.ndarray:
 def picture(image: Any) -> np.ndarray:
     """An image (C, H, W) as matplotlib draws it: (H, W, 3), in [0, 1].
 
-    C is 1 or 3. Integers and floats beyond 1 are grey levels from 0 to 255; other floats are a
-    network's input, in [-1, 1].
+    C is 1 or 3. Integers and floats beyond 2 are grey levels from 0 to 255; other floats are a
+    network's input, in [-1, 1] but for rounding.
     """
     pixels = as_array(image)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise InputError(f"image of shape {pixels.shape}: expected (1 or 3, height, width)")
-    if pixels.dtype.kind == "f" and pixels.max() <= 1:
+    if pixels.dtype.kind == "f" and pixels.max() <= 2:
         pixels = (pixels + 1) / 2
     else:
         pixels = pixels / 255

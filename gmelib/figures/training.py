@@ -14,12 +14,15 @@ from gmelib.figures.style import new_figure, run_colours, styled
 
 # title -> column -> (its name, its line); panels without a column in the history are left out
 PANELS = {
-    "cross-entropy": {"ce": ("training", "-"), "validation_loss": ("validation", "--")},
+    # the training's holds what is minimized, such as smoothed labels
+    "cross-entropy": {
+        "ce": ("training, as minimized", "-"), "validation_loss": ("validation", "--"),
+    },
     "accuracy": {
         "train_accuracy": ("training", "-"), "validation_accuracy": ("validation", "--"),
         "test_accuracy": ("test", ":"),
     },
-    "learning rate": {"learning_rate": ("", "-")},
+    "learning rate at the epoch's end": {"learning_rate": ("", "-")},
     "distillation loss (eq. 11)": {"kd": ("", "-")},
     "total loss (eq. 13)": {"loss": ("", "-")},
     "similarity to the teacher": {
@@ -57,7 +60,7 @@ def _panel(axes: Axes, title: str, columns: list[str], runs: Mapping[str, pd.Dat
     axes.set(title=title, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if title == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     names = [PANELS[title][column] for column in columns if PANELS[title][column][0]]
     if names:
         lines = [Line2D([], [], **_line(style, "0.3", dots=dots)) for _, style in names]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from gmelib.metrics.predictions import checked, class_names, probabilities_of
@@ -125,10 +126,17 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a share, which has a width where all n are alike."""
+    found = binomtest(hits, n).proportion_ci(LEVEL / 100, method="exact")
+    return float(found.low), float(found.high)
+
+
 def metrics(predictions: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Every metric with its 95 % percentile bootstrap interval, over the faces given.
 
-    The interval answers "other faces of this kind", not "another training seed".
+    The interval answers "other faces of this kind", not "another training seed". A recall of 0 or 1
+    has Clopper and Pearson's interval instead.
 
     Args:
         predictions: see the module; one split. Select rows beforehand for a subset.
@@ -152,6 +160,9 @@ def metrics(predictions: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) 
     draws[:, 3] = np.maximum(draws[:, 3] - draws[:, 3].mean() + values[3], 0)
     intervals = np.array([percentile_interval(column) for column in draws.T])
     counts = np.bincount(predictions["label"], minlength=len(classes))
+    for row, (recall, n) in enumerate(zip(values[-len(classes) :], counts, strict=True)):
+        if recall in (0, 1):  # equal faces give equal resamples, however few they are
+            intervals[row - len(classes)] = exact_interval(int(recall * n), n)
     names = ["accuracy", "balanced_accuracy", "macro_f1", "expected_calibration_error"]
     return pd.DataFrame(
         {

@@ -18,6 +18,7 @@ from gmelib.predict.pictures import count_pictures, given_pictures, read
 from gmelib.predict.stream import BOX
 from gmelib.record import Run, write_atomic
 from gmelib.synthetic import draw_faces
+from gmelib.wording import count
 
 DRAWING_SEED = 3  # none of the drawn data set's, nor of the galleries
 DRAWN = ("happiness", "surprise", "anger")  # expressions of the drawn pictures
@@ -119,8 +120,9 @@ def conclusion(predictor: Predictor, table: pd.DataFrame, *, drawn: bool) -> str
     broken = int((table["error"] != "").sum())
     kind = "at low resolution" if predictor.view == "lr" else "at high resolution"
     sentences = [
-        f"{predictor.name} reads faces {kind}, {predictor.size} px: {len(answered)} faces in "
-        f"{table['path'].nunique()} pictures, {broken} of which could not be read.",
+        f"{predictor.name} reads faces {kind}, {predictor.size} px: "
+        f"{count(len(answered), 'face')} in {count(table['path'].nunique(), 'picture')}"
+        + (f", {broken} of which could not be read." if broken else "."),
     ]
     if len(answered):
         told = ", ".join(f"{name} ({n})" for name, n in counts.items())

@@ -10,6 +10,7 @@ from gmelib.fer_package import ORDER
 from gmelib.record import Run
 from gmelib.robustness.measure import FER, SIZES, Measured, differences, majority, trained_at
 from gmelib.robustness.saved import unlike_record
+from gmelib.wording import count
 
 SHARED = ("fer2013", "ferplus")  # data sets of FER2013's faces
 
@@ -133,8 +134,10 @@ def _caveats(cfg: Config, student: Measured, classes: Sequence[str]) -> list[str
         )
     labels = next(iter(student.predictions.values()))["label"]
     for name in (c for c in classes if c not in ORDER):
-        count = int((labels == classes.index(name)).sum())
-        sentences.append(
-            f"{FER} does not know {name}: it has all {count} such faces of {len(labels):,} wrong."
-        )
+        number = int((labels == classes.index(name)).sum())
+        if number:
+            sentences.append(
+                f"{FER} does not know {name}: it has all {count(number, 'such face')} of "
+                f"{len(labels):,} wrong."
+            )
     return sentences
