@@ -1,8 +1,10 @@
 """Checkpoints and weights: what is damaged, foreign or dangerous is found and named."""
 
+import errno
 import json
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import tiny
@@ -69,6 +71,34 @@ def test_two_damaged_checkpoints_mean_a_new_start(tmp_path):
     with pytest.warns(UserWarning, match="cannot be read") as caught:
         assert epoch_of(tmp_path) is None
     assert len(caught) == 2
+
+
+REFUSALS = [
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.EMFILE, "Too many open files"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+@pytest.mark.parametrize("where", [(Path, "read_bytes"), (torch, "load")], ids=["file", "torch"])
+def test_a_checkpoint_that_the_system_does_not_give_out_is_not_passed_over(
+    tmp_path, monkeypatch, where, error
+):
+    """It would be taken for damaged, training begin anew, and the good checkpoint be lost."""
+    save_checkpoint(tmp_path, state(1))
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(*where, refuse)
+    text = tiny.refusal(load_checkpoint, tmp_path, "run-a")
+    reason = getattr(error, "strerror", None) or "not enough memory"
+    assert f"last.pt: cannot be read ({reason})" in text
+    monkeypatch.undo()
+    assert epoch_of(tmp_path) == 1
 
 
 @pytest.mark.parametrize("killed_after", ["next", "last", "all"])
