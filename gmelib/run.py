@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -30,7 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from gmelib import record
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
-from gmelib.report import to_html
+from gmelib.filing import file_away
 
 UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed or killed
 
@@ -158,62 +157,6 @@ def execute(
         reason = f"{type(error).__name__}: {_last_line(error)}"
         message = f"{notebook.name} failed: {reason}; see {_short(output)}"
         raise NotebookFailed(message, type(error).__name__) from error
-
-
-def run_folder(executed: nbformat.NotebookNode) -> Path | None:
-    """The run folder that an executed notebook announced last, or None."""
-    outputs = [out for cell in executed.cells for out in cell.get("outputs", ())]
-    told = [out.data[record.MIME] for out in outputs if record.MIME in out.get("data", ())]
-    return resolve(told[-1]["run_dir"]) if told else None
-
-
-def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
-    """Moves (``keep``: copies) an executed notebook into its run folder, and its report beside it.
-
-    A published run is only read, so what shows it lands at the same place under ``out_root``. A
-    notebook that announced no run gets ``out_root/<stem>/``.
-
-    Returns:
-        the report's path: ``report.html``, or ``<stem>.html`` in the folder of another notebook.
-
-    Raises:
-        InputError: the notebook is not executed to its end, or the folder cannot be written.
-    """
-    text = executed.read_text().replace(f"{PROJECT_ROOT}{os.sep}", "")  # the same on any machine
-    notebook = nbformat.reads(text, as_version=4)
-    _require_finished(notebook, executed)
-    folder = record.workplace_of(run_folder(notebook) or out_root / stem, out_root)
-    report, html = _report_path(folder, stem), to_html(notebook, source=stem)
-    if "papermill" in notebook.metadata:
-        notebook.metadata.papermill.output_path = f"{stem}.ipynb"
-    record.write_atomic(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
-    record.write_atomic(report, html.encode())
-    if not keep:
-        executed.unlink()
-    return report
-
-
-def _require_finished(notebook: nbformat.NotebookNode, path: Path) -> None:
-    about = notebook.metadata.get("papermill", {})
-    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    is_whole = all(cell.get("execution_count") and _was_answered(cell) for cell in code)
-    has_error = any(out.output_type == "error" for out in outputs) or about.get("exception")
-    if has_error or not is_whole or (about and not about.get("end_time")):
-        raise InputError(f"{path}: not executed to its end; expected a finished notebook: run it")
-
-
-def _was_answered(cell: nbformat.NotebookNode) -> bool:
-    """False for the cell in which a kernel died: papermill counts it as completed."""
-    times = cell.metadata.get("execution", {})
-    return not times or "shell.execute_reply" in times
-
-
-def _report_path(folder: Path, stem: str) -> Path:
-    report = folder / "report.html"
-    if report.is_file() and f'name="notebook" content="{stem}"' not in report.read_text():
-        return folder / f"{stem}.html"
-    return report
 
 
 def run(

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from gmelib import record, run
+from gmelib import filing, record, run
 from gmelib.config import PROJECT_ROOT, InputError
 from gmelib.report import draw_formula, to_html
 
@@ -100,9 +100,28 @@ def test_what_shows_a_published_run_is_not_written_there(tmp_path, monkeypatch):
     cell = new_code_cell("show()", execution_count=1, outputs=[output])
     executed = tmp_path / "02_teacher.ipynb"
     nbformat.write(new_notebook(cells=[cell]), executed)
-    report = run.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    report = filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
     assert report == tmp_path / "out" / "fer2013" / "teacher" / "run-a" / "report.html"
     assert not folder.exists() and executed.exists()
+
+
+def test_the_project_folder_is_cut_off_only_where_a_path_begins(tmp_path):
+    """A copy of the project's path may stand in the middle of another one, as on a scratch disk."""
+    scratch = f"{tmp_path}{PROJECT_ROOT}"
+    folder = Path(scratch) / "runs" / "fer2013" / "teacher" / "run-a"
+    text = f"{PROJECT_ROOT}/a\n'{PROJECT_ROOT}/b'\n\x1b[32m{PROJECT_ROOT}/c\x1b[0m\n{scratch}/d\n"
+    outputs = [
+        new_output("display_data", {record.MIME: {"run_dir": str(folder)}, "text/plain": "x"}),
+        new_output("stream", name="stdout", text=text),
+    ]
+    executed = tmp_path / "02_teacher.ipynb"
+    cell = new_code_cell("show()", execution_count=1, outputs=outputs)
+    nbformat.write(new_notebook(cells=[cell]), executed)
+    report = filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    assert report == folder / "report.html"
+    assert text_of(folder / "02_teacher.ipynb").strip() == (
+        f"a\n'b'\n\x1b[32mc\x1b[0m\n{scratch}/d"
+    )
 
 
 @pytest.mark.parametrize(
