@@ -21,6 +21,7 @@ from gmelib.methods import build_model
 from gmelib.record import Run, unwritable, write_atomic
 
 KEYS = {"run", "data", "epoch", "model", "optimizer", "average", "best", "history", "sessions"}
+FILED = ("[0-9][0-9]_*.ipynb", "[0-9][0-9]_*.html", "report.html")  # by gmelib.filing
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -96,7 +97,13 @@ def _unread(path: Path, error: Exception) -> InputError:
 
 
 def discard(run: Run) -> None:
-    """Removes a finished run's training state, and last of all its record."""
+    """Removes what shows a finished run, its training state, and last of all its record.
+
+    If what is made instead is broken off before its report, the old one does not stand for it.
+    """
+    for pattern in FILED:
+        for path in run.folder.glob(pattern):
+            path.unlink(missing_ok=True)
     for name in ("last.pt", "next.pt", "previous.pt", "run.json"):
         (run.folder / name).unlink(missing_ok=True)
 

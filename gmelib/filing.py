@@ -42,8 +42,9 @@ def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
     report, html = _report_path(folder, stem), to_html(notebook, source=stem)
     if "papermill" in notebook.metadata:
         notebook.metadata.papermill.output_path = f"{stem}.ipynb"
-    record.write_atomic(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
     record.write_atomic(report, html.encode())
+    # last: where it lies, a batch takes the job for done
+    record.write_atomic(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
     if not keep:
         executed.unlink()
     return report

@@ -157,14 +157,17 @@ def test_something_else_saved_by_torch_is_no_checkpoint(tmp_path, content):
         assert epoch_of(tmp_path) is None
 
 
-def test_discarding_leaves_no_training_state_and_no_record(tmp_path):
+def test_discarding_leaves_no_training_state_no_report_and_no_record(tmp_path):
     run = tiny.run_of(tmp_path)
     run.folder.mkdir(parents=True)
     for _ in range(2):
         save_checkpoint(run.folder, state(1))
     run.finish()
+    for name in ("02_teacher.ipynb", "report.html", "06_maps.ipynb", "06_maps.html", "my.ipynb"):
+        (run.folder / name).touch()
     discard(run)
-    assert list(run.folder.iterdir()) == [] and run.state == "missing"
+    assert [path.name for path in run.folder.iterdir()] == ["my.ipynb"]
+    assert run.state == "missing"
 
 
 # -- to share -------------------------------------------------------------------------------------

@@ -105,6 +105,16 @@ def test_what_shows_a_published_run_is_not_written_there(tmp_path, monkeypatch):
     assert not folder.exists() and executed.exists()
 
 
+def test_a_notebook_is_filed_after_its_report(tmp_path, monkeypatch):
+    """A batch takes the job for done where it lies: a process killed between has to go on."""
+    executed = tmp_path / "02_teacher.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A question")]), executed)
+    written = []
+    monkeypatch.setattr(record, "write_atomic", lambda path, data: written.append(path.name))
+    filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    assert written == ["report.html", "02_teacher.ipynb"]
+
+
 def test_the_project_folder_is_cut_off_only_where_a_path_begins(tmp_path):
     """A copy of the project's path may stand in the middle of another one, as on a scratch disk."""
     scratch = f"{tmp_path}{PROJECT_ROOT}"
