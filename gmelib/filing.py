@@ -33,9 +33,10 @@ def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
         the report's path: ``report.html``, or ``<stem>.html`` in the folder of another notebook.
 
     Raises:
-        InputError: the notebook is not executed to its end, or the folder cannot be written.
+        InputError: the notebook is not readable or not executed to its end, or the folder cannot
+            be written.
     """
-    notebook = nbformat.reads(executed.read_text(), as_version=4)
+    notebook = _read(executed)
     _require_finished(notebook, executed)
     folder = record.workplace_of(run_folder(notebook) or out_root / stem, out_root)
     notebook = nbformat.from_dict(_without_root(notebook))
@@ -48,6 +49,20 @@ def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
     if not keep:
         executed.unlink()
     return report
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    try:
+        notebook = nbformat.reads(path.read_text(), as_version=4)
+        if not {"cells", "metadata"} <= notebook.keys():  # of which nbformat only complains
+            raise ValueError("it has no cells or no metadata")
+        return notebook
+    except Exception as error:  # the system, json and nbformat each have their own
+        reason = str(error).strip() or type(error).__name__
+        raise InputError(
+            f"{path}: not readable as a notebook ({reason.splitlines()[0]}); expected an executed "
+            "one: run it again"
+        ) from None
 
 
 def _without_root(value: Any) -> Any:

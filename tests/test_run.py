@@ -115,6 +115,18 @@ def test_a_notebook_is_filed_after_its_report(tmp_path, monkeypatch):
     assert written == ["report.html", "02_teacher.ipynb"]
 
 
+@pytest.mark.parametrize(
+    "content", [b'{"cells": [', b"", b"{}", b"[]", b'{"nbformat": 4}', b"\xff"], ids=repr
+)
+def test_the_report_of_a_damaged_notebook_is_refused_in_one_line(tmp_path, capsys, content):
+    executed = tmp_path / "cut.ipynb"
+    executed.write_bytes(content)
+    assert run.main(["--report", str(executed)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {executed}: not readable as a notebook (")
+    assert error.count("\n") == 1 and error.endswith("run it again\n")
+
+
 def test_the_project_folder_is_cut_off_only_where_a_path_begins(tmp_path):
     """A copy of the project's path may stand in the middle of another one, as on a scratch disk."""
     scratch = f"{tmp_path}{PROJECT_ROOT}"
