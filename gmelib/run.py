@@ -25,12 +25,14 @@ from typing import Any
 import papermill
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from papermill.exceptions import PapermillExecutionError
+from papermill.exceptions import PapermillExecutionError, PapermillMissingParameterException
+from papermill.parameterize import add_builtin_parameters, parameterize_path
 
 from gmelib import record
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
 from gmelib.filing import file_away
 
+UNFILLED = (AttributeError, IndexError, TypeError, ValueError)  # of str.format
 UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed or killed
 
 
@@ -138,11 +140,12 @@ def execute(
     Raises:
         NotebookFailed: a cell raised, or the kernel died.
     """
+    target = str(output).replace("{", "{{").replace("}", "}}")  # papermill would fill it in again
     try:
         with _kernel_environment():
             papermill.execute_notebook(
                 notebook,
-                output,
+                target,
                 parameters=dict(parameters),
                 kernel_name=kernel,
                 cwd=PROJECT_ROOT,
@@ -196,6 +199,17 @@ def _last_line(error: Any) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
+def _filled(output: str, parameters: Mapping[str, Any]) -> Path:
+    """The path of ``-o``: ``{name}`` in it is a parameter's value, as in plain papermill."""
+    try:
+        return Path(parameterize_path(output, add_builtin_parameters(parameters))).resolve()
+    except (PapermillMissingParameterException, *UNFILLED) as error:
+        raise InputError(
+            f"-o {output}: cannot be filled in ({_last_line(error)}); expected in braces the name "
+            "of a parameter given with -f or -p, such as {dataset}, and other braces doubled"
+        ) from None
+
+
 def _short(path: Path) -> str:
     return str(path.relative_to(PROJECT_ROOT) if PROJECT_ROOT in path.parents else path)
 
@@ -231,11 +245,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             reports.append(file_away(executed, executed.stem, out_root=out_root, keep=True))
         check_kernel(args.kernel)
         jobs = [(path, check_parameters(path, given)) for path in map(_existing, args.notebooks)]
+        output = _filled(args.output, jobs[0][1]) if args.output else None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        output = Path(args.output).resolve() if args.output else None
         for path, parameters in jobs:
             print(f"{path.name} ...", file=sys.stderr, flush=True)
             reports.append(run(path, parameters, output=output, kernel=args.kernel))

@@ -115,6 +115,29 @@ def test_a_notebook_is_filed_after_its_report(tmp_path, monkeypatch):
     assert written == ["report.html", "02_teacher.ipynb"]
 
 
+@pytest.mark.parametrize("name", ["{out_root}/a-{seed}.ipynb", "{out_root}/{{a}}-{seed}.ipynb"])
+def test_braces_in_the_output_are_filled_once(tmp_path, monkeypatch, name):
+    notebook = write_notebook(tmp_path / "01_tiny.ipynb", "1")
+    out = tmp_path / "{out}"
+    argv = [str(notebook), "-o", name, "-p", "seed", "3", "-p", "out_root", str(out)]
+    assert run.main(argv) == 0
+    assert (out / Path(name.format(out_root=out, seed=3)).name).is_file()
+    assert (out / notebook.stem / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "output", ["{lr_size}.ipynb", "{}.ipynb", "{seed.x}", "{seed[0]}", "{seed", "{seed:x y}"]
+)
+def test_braces_that_cannot_be_filled_stop_before_anything_starts(
+    tmp_path, capsys, monkeypatch, output
+):
+    monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
+    notebook = write_notebook(tmp_path / "x.ipynb", "1")
+    assert run.main([str(notebook), "-o", output, "-p", "seed", "3"]) == 2
+    error = capsys.readouterr().err
+    assert f"-o {output}: cannot be filled in (" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "content", [b'{"cells": [', b"", b"{}", b"[]", b'{"nbformat": 4}', b"\xff"], ids=repr
 )
