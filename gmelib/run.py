@@ -15,6 +15,7 @@ import argparse
 import difflib
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,8 +182,8 @@ def run(
         InputError: a folder cannot be written.
     """
     out_root = resolve(parameters.get("out_root", "outputs"))
-    stamp = f"{notebook.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.ipynb"
-    executed = output or out_root / UNFINISHED / stamp
+    owner = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{socket.gethostname()}"
+    executed = output or out_root / UNFINISHED / f"{notebook.stem}-{owner}.ipynb"
     try:
         executed.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

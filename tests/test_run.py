@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from gmelib import filing, record, run
 from gmelib.config import PROJECT_ROOT, InputError
+from gmelib.index import NOTEBOOK_NAME
 from gmelib.report import draw_formula, to_html
 
 PARAMETERS = """\
@@ -208,6 +211,9 @@ def test_failure_keeps_the_half_notebook_and_no_report(tmp_path, capsys, code, s
     out = tmp_path / "out"
     assert run.main([str(notebook), "-p", "out_root", str(out)]) == 1
     (half,) = (out / run.UNFINISHED).iterdir()
+    named = NOTEBOOK_NAME.fullmatch(half.stem)
+    assert (named["stem"], named["host"]) == ("bad", socket.gethostname())
+    assert named["pid"] == str(os.getpid())
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: bad.ipynb failed") and said in last and str(half) in last
     assert not list(out.rglob("*.html"))
