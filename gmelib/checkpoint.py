@@ -21,6 +21,7 @@ from gmelib.methods import build_model
 from gmelib.record import Run, unwritable, write_atomic
 
 KEYS = {"run", "data", "epoch", "model", "optimizer", "average", "best", "history", "sessions"}
+FILED = ("[0-9][0-9]_*.ipynb", "[0-9][0-9]_*.html", "report.html")  # by gmelib.filing
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -43,26 +44,22 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(folder: Path, run_id: str) -> dict[str, Any] | None:
     """The newest readable checkpoint of a broken run, or None where there is none.
 
-    A damaged ``last.pt`` is passed over, with a warning, for the one before it.
+    A damaged ``last.pt`` is passed over, with a warning, for the one before it. One that the
+    system does not give out is not: training would begin anew and write over it.
 
     Raises:
-        InputError: if a checkpoint belongs to another run.
+        InputError: if a checkpoint belongs to another run, or the system does not let it be read.
     """
     for name in ("last.pt", "next.pt", "previous.pt"):
         path = folder / name
-        if not path.exists():
-            continue
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            damage = "" if isinstance(state, dict) and set(state) >= KEYS else "not a checkpoint"
-        except Exception as error:  # torch raises many kinds for a damaged file
-            damage = type(error).__name__
+        state, damage = _read(path)
         if damage:
             warnings.warn(
                 f"{path}: cannot be read as a checkpoint ({damage}); "
                 "going back to the one before it, or to the start",
                 stacklevel=2,
             )
+        if state is None:
             continue
         if state["run"] != run_id:
             raise InputError(
@@ -73,8 +70,40 @@ def load_checkpoint(folder: Path, run_id: str) -> dict[str, Any] | None:
     return None
 
 
+def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """A checkpoint and what is wrong with it; None and nothing where there is no file."""
+    try:
+        content = path.read_bytes()  # first, so that what torch raises is about the content
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, MemoryError) as error:
+        raise _unread(path, error) from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        if "tried to allocate" in str(error).lower():  # its own kind of MemoryError
+            raise _unread(path, error) from None
+        return None, type(error).__name__
+    is_whole = isinstance(state, dict) and set(state) >= KEYS
+    return (state, "") if is_whole else (None, "not a checkpoint")
+
+
+def _unread(path: Path, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else "not enough memory"
+    return InputError(
+        f"{path}: cannot be read ({reason or type(error).__name__}); expected a checkpoint that "
+        "this user may read and memory to hold it; mend that and start again, it goes on, or "
+        "delete the file to go back to the one before it"
+    )
+
+
 def discard(run: Run) -> None:
-    """Removes a finished run's training state, and last of all its record."""
+    """Removes what shows a finished run, its training state, and last of all its record.
+
+    If what is made instead is broken off before its report, the old one does not stand for it.
+    """
+    for pattern in FILED:
+        for path in run.folder.glob(pattern):
+            path.unlink(missing_ok=True)
     for name in ("last.pt", "next.pt", "previous.pt", "run.json"):
         (run.folder / name).unlink(missing_ok=True)
 

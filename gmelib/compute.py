@@ -26,6 +26,8 @@ def pick_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU (mps)"
     try:
         with open("/proc/cpuinfo") as file:
             models = [line.split(":", 1)[1].strip() for line in file if "model name" in line]

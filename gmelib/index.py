@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -35,7 +36,9 @@ FIGURES = (
     "px", "seed", "epochs", "accuracy", "macro-F1", "validation", "hours", "finished",
 )  # fmt: skip
 RUN_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
-NOTEBOOK_NAME = re.compile(r"(?P<stem>.+)-(?P<stamp>\d{8}-\d{6})-(?P<pid>\d+)$")  # gmelib.run's
+NOTEBOOK_NAME = re.compile(  # gmelib.run's; earlier ones name no host
+    r"(?P<stem>.+)-(?P<stamp>\d{8}-\d{6})-(?P<pid>\d+)(-(?P<host>.+))?"
+)
 UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # a record of odd content
 
 Line = dict[str, Any]  # what the template shows of a run
@@ -200,7 +203,8 @@ def _notebook_line(path: Path, out_root: Path) -> Line:
     state, detail, parameters = _end_of(path)
     named = NOTEBOOK_NAME.fullmatch(path.stem)
     stem = named["stem"] if named else path.stem
-    if state == "unfinished" and named and _lives(int(named["pid"]), named["stamp"]):
+    is_here = named and named["host"] == socket.gethostname()  # a number means nothing elsewhere
+    if state == "unfinished" and is_here and _lives(int(named["pid"]), named["stamp"]):
         state, detail = "running", f"process {named['pid']}"
     saved = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return {

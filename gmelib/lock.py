@@ -1,11 +1,14 @@
 """A lock file that names its owner, so that one process at a time works in a run's folder.
 
 An owner counts as alive while its process lives or, on another machine, while it touches the file.
+When a process began is counted from the clock, so after the clock was set a living owner looks like
+another process that got its number: it, too, counts as alive while it touches the file.
 """
 
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ import psutil
 from gmelib.config import InputError
 
 HEARTBEAT = 20  # seconds between signs of life of a lock's owner
-LOCK_TIMEOUT = 300  # seconds without one after which an owner on another machine counts as dead
+LOCK_TIMEOUT = 300  # seconds without one after which an owner that cannot be asked counts as dead
 OWNER = {"pid", "started", "host", "since"}  # what a lock tells of it
 
 
@@ -138,14 +141,13 @@ def _remove_if_dead(path: Path) -> None:
 def _read(path: Path) -> tuple[str, dict[str, Any], bool]:
     """A lock's text, its owner (empty where the text names none), and whether that one lives."""
     text = path.read_text(errors="replace")
-    age = time.time() - path.stat().st_mtime
     try:
         owner = json.loads(text)
     except ValueError:
         owner = None
     if not isinstance(owner, dict) or not OWNER <= owner.keys():
         owner = {}  # not yet written, or killed while it wrote
-    return text, owner, _is_alive(owner, age)
+    return text, owner, _is_alive(owner, path)
 
 
 def _named(owner: dict[str, Any]) -> tuple[str, str]:
@@ -155,22 +157,37 @@ def _named(owner: dict[str, Any]) -> tuple[str, str]:
     return f"process {owner['pid']} on {owner['host']}", owner["since"]
 
 
-def _is_alive(owner: dict[str, Any], age: float) -> bool:
+def _is_alive(owner: dict[str, Any], path: Path) -> bool:
     if not owner:
-        return age < HEARTBEAT
+        return _silence(path) < HEARTBEAT
     if owner["host"] != socket.gethostname():
-        return age < LOCK_TIMEOUT
+        return _silence(path) < LOCK_TIMEOUT
     if owner["pid"] == os.getpid():
         return False  # this process, interrupted while it took the lock: it does not hold it
     try:
         process = psutil.Process(owner["pid"])
         # a killed process stays a zombie until its parent asks for it, in some containers for ever
-        is_zombie = process.status() == psutil.STATUS_ZOMBIE
-        return not is_zombie and abs(process.create_time() - owner["started"]) < 1
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        is_the_one = abs(process.create_time() - owner["started"]) < 1
+        return is_the_one or _silence(path) < LOCK_TIMEOUT  # the clock may have been set
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _silence(path: Path) -> float:
+    """Seconds since the last sign of life, by the clock that stamps the folder's files.
+
+    A network folder has its server's, and this machine's may be minutes away from that.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            now = os.fstat(file.fileno()).st_mtime
+    except OSError:  # not for this user to write, or full
+        now = time.time()
+    return now - path.stat().st_mtime
 
 
 def _touch(path: Path, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ import argparse
 import difflib
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,16 +23,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from papermill.exceptions import PapermillExecutionError
+from papermill.exceptions import PapermillExecutionError, PapermillMissingParameterException
+from papermill.parameterize import add_builtin_parameters, parameterize_path
 
 from gmelib import record
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
-from gmelib.report import to_html
+from gmelib.filing import file_away
 
+UNFILLED = (AttributeError, IndexError, TypeError, ValueError)  # of str.format
 UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed or killed
 
 
@@ -139,11 +141,12 @@ def execute(
     Raises:
         NotebookFailed: a cell raised, or the kernel died.
     """
+    target = str(output).replace("{", "{{").replace("}", "}}")  # papermill would fill it in again
     try:
         with _kernel_environment():
             papermill.execute_notebook(
                 notebook,
-                output,
+                target,
                 parameters=dict(parameters),
                 kernel_name=kernel,
                 cwd=PROJECT_ROOT,
@@ -158,62 +161,6 @@ def execute(
         reason = f"{type(error).__name__}: {_last_line(error)}"
         message = f"{notebook.name} failed: {reason}; see {_short(output)}"
         raise NotebookFailed(message, type(error).__name__) from error
-
-
-def run_folder(executed: nbformat.NotebookNode) -> Path | None:
-    """The run folder that an executed notebook announced last, or None."""
-    outputs = [out for cell in executed.cells for out in cell.get("outputs", ())]
-    told = [out.data[record.MIME] for out in outputs if record.MIME in out.get("data", ())]
-    return resolve(told[-1]["run_dir"]) if told else None
-
-
-def file_away(executed: Path, stem: str, *, out_root: Path, keep: bool) -> Path:
-    """Moves (``keep``: copies) an executed notebook into its run folder, and its report beside it.
-
-    A published run is only read, so what shows it lands at the same place under ``out_root``. A
-    notebook that announced no run gets ``out_root/<stem>/``.
-
-    Returns:
-        the report's path: ``report.html``, or ``<stem>.html`` in the folder of another notebook.
-
-    Raises:
-        InputError: the notebook is not executed to its end, or the folder cannot be written.
-    """
-    text = executed.read_text().replace(f"{PROJECT_ROOT}{os.sep}", "")  # the same on any machine
-    notebook = nbformat.reads(text, as_version=4)
-    _require_finished(notebook, executed)
-    folder = record.workplace_of(run_folder(notebook) or out_root / stem, out_root)
-    report, html = _report_path(folder, stem), to_html(notebook, source=stem)
-    if "papermill" in notebook.metadata:
-        notebook.metadata.papermill.output_path = f"{stem}.ipynb"
-    record.write_atomic(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
-    record.write_atomic(report, html.encode())
-    if not keep:
-        executed.unlink()
-    return report
-
-
-def _require_finished(notebook: nbformat.NotebookNode, path: Path) -> None:
-    about = notebook.metadata.get("papermill", {})
-    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    is_whole = all(cell.get("execution_count") and _was_answered(cell) for cell in code)
-    has_error = any(out.output_type == "error" for out in outputs) or about.get("exception")
-    if has_error or not is_whole or (about and not about.get("end_time")):
-        raise InputError(f"{path}: not executed to its end; expected a finished notebook: run it")
-
-
-def _was_answered(cell: nbformat.NotebookNode) -> bool:
-    """False for the cell in which a kernel died: papermill counts it as completed."""
-    times = cell.metadata.get("execution", {})
-    return not times or "shell.execute_reply" in times
-
-
-def _report_path(folder: Path, stem: str) -> Path:
-    report = folder / "report.html"
-    if report.is_file() and f'name="notebook" content="{stem}"' not in report.read_text():
-        return folder / f"{stem}.html"
-    return report
 
 
 def run(
@@ -235,8 +182,8 @@ def run(
         InputError: a folder cannot be written.
     """
     out_root = resolve(parameters.get("out_root", "outputs"))
-    stamp = f"{notebook.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.ipynb"
-    executed = output or out_root / UNFINISHED / stamp
+    owner = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{socket.gethostname()}"
+    executed = output or out_root / UNFINISHED / f"{notebook.stem}-{owner}.ipynb"
     try:
         executed.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -251,6 +198,17 @@ def run(
 def _last_line(error: Any) -> str:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def _filled(output: str, parameters: Mapping[str, Any]) -> Path:
+    """The path of ``-o``: ``{name}`` in it is a parameter's value, as in plain papermill."""
+    try:
+        return Path(parameterize_path(output, add_builtin_parameters(parameters))).resolve()
+    except (PapermillMissingParameterException, *UNFILLED) as error:
+        raise InputError(
+            f"-o {output}: cannot be filled in ({_last_line(error)}); expected in braces the name "
+            "of a parameter given with -f or -p, such as {dataset}, and other braces doubled"
+        ) from None
 
 
 def _short(path: Path) -> str:
@@ -288,11 +246,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             reports.append(file_away(executed, executed.stem, out_root=out_root, keep=True))
         check_kernel(args.kernel)
         jobs = [(path, check_parameters(path, given)) for path in map(_existing, args.notebooks)]
+        output = _filled(args.output, jobs[0][1]) if args.output else None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        output = Path(args.output).resolve() if args.output else None
         for path, parameters in jobs:
             print(f"{path.name} ...", file=sys.stderr, flush=True)
             reports.append(run(path, parameters, output=output, kernel=args.kernel))

@@ -253,7 +253,7 @@ def fit(
 
     Raises:
         DivergedError: if the loss stops being finite; the last good checkpoint stays.
-        InputError: if the folder is locked, not writable, or holds a foreign checkpoint.
+        InputError: if the folder is locked, not writable, or holds a foreign or unread checkpoint.
     """
     cfg = run.cfg
     with processes.held_by_first(run.lock()), reproducible(cfg):

@@ -29,6 +29,7 @@ _one_at_a_time = threading.Lock()
 # Dask sets it for its workers, whose kernels would inherit it: every tensor that is freed would go
 # back to the system at once, and training take twice as long (measured: 270 against 155 faces/s)
 DASKS_MALLOC = "MALLOC_TRIM_THRESHOLD_"
+START_FAILED = re.compile("Kernel (died before replying|didn't respond in)")  # jupyter_client's
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,17 @@ def _attempts(job: Job, retries: int) -> tuple[str, str]:
         except NotebookFailed as error:
             if error.name == lock.RunLocked.__name__:
                 return "held", "taken meanwhile"
-            if not isinstance(error.__cause__, DeadKernelError) or attempt == retries:
+            if not _is_dead_kernel(error.__cause__) or attempt == retries:
                 return "failed", str(error)
         except InputError as error:
             return "failed", str(error)
     raise AssertionError("the last attempt returns")
+
+
+def _is_dead_kernel(error: BaseException | None) -> bool:
+    """Whether a kernel died in a cell, or while it started: Jupyter only has a text for that."""
+    is_start = isinstance(error, RuntimeError) and START_FAILED.match(str(error))
+    return isinstance(error, DeadKernelError) or bool(is_start)
 
 
 # -- workers of this machine ----------------------------------------------------------------------

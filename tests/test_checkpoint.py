@@ -1,8 +1,10 @@
 """Checkpoints and weights: what is damaged, foreign or dangerous is found and named."""
 
+import errno
 import json
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import tiny
@@ -71,6 +73,34 @@ def test_two_damaged_checkpoints_mean_a_new_start(tmp_path):
     assert len(caught) == 2
 
 
+REFUSALS = [
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.EMFILE, "Too many open files"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+@pytest.mark.parametrize("where", [(Path, "read_bytes"), (torch, "load")], ids=["file", "torch"])
+def test_a_checkpoint_that_the_system_does_not_give_out_is_not_passed_over(
+    tmp_path, monkeypatch, where, error
+):
+    """It would be taken for damaged, training begin anew, and the good checkpoint be lost."""
+    save_checkpoint(tmp_path, state(1))
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(*where, refuse)
+    text = tiny.refusal(load_checkpoint, tmp_path, "run-a")
+    reason = getattr(error, "strerror", None) or "not enough memory"
+    assert f"last.pt: cannot be read ({reason})" in text
+    monkeypatch.undo()
+    assert epoch_of(tmp_path) == 1
+
+
 @pytest.mark.parametrize("killed_after", ["next", "last", "all"])
 def test_a_kill_between_any_two_steps_of_saving_loses_no_epoch(tmp_path, monkeypatch, killed_after):
     """Saving writes next.pt, then moves last.pt away, then moves next.pt there."""
@@ -127,14 +157,17 @@ def test_something_else_saved_by_torch_is_no_checkpoint(tmp_path, content):
         assert epoch_of(tmp_path) is None
 
 
-def test_discarding_leaves_no_training_state_and_no_record(tmp_path):
+def test_discarding_leaves_no_training_state_no_report_and_no_record(tmp_path):
     run = tiny.run_of(tmp_path)
     run.folder.mkdir(parents=True)
     for _ in range(2):
         save_checkpoint(run.folder, state(1))
     run.finish()
+    for name in ("02_teacher.ipynb", "report.html", "06_maps.ipynb", "06_maps.html", "my.ipynb"):
+        (run.folder / name).touch()
     discard(run)
-    assert list(run.folder.iterdir()) == [] and run.state == "missing"
+    assert [path.name for path in run.folder.iterdir()] == ["my.ipynb"]
+    assert run.state == "missing"
 
 
 # -- to share -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,16 @@ def test_a_failed_notebook_is_a_row_with_its_error(root):
 
 
 def test_a_notebook_without_an_error_runs_while_its_process_lives(root):
-    write_notebook(root, f"a-29990131-120000-{os.getpid()}.ipynb")
-    write_notebook(root, f"b-20000131-120000-{os.getpid()}.ipynb")  # a number given anew
+    me, host = os.getpid(), socket.gethostname()
+    write_notebook(root, f"a-29990131-120000-{me}-{host}.ipynb")
+    write_notebook(root, f"b-20000131-120000-{me}-{host}.ipynb")  # a number given anew
     write_notebook(root, "c.ipynb")
     (root / ".unfinished" / "d.ipynb").write_text("{")
-    states = {row["run"][0]: row["state"] for row in rows_of(root)[:4]}
-    assert states == {"a": "running", "b": "unfinished", "c": "unfinished", "d": "damaged"}
+    write_notebook(root, f"e-29990131-120000-{me}-other-{host}.ipynb")  # the same number elsewhere
+    write_notebook(root, f"f-29990131-120000-{me}.ipynb")
+    rows = {row["run"].split()[0]: row["state"] for row in rows_of(root)[:6]}
+    unfinished = dict.fromkeys("bcef", "unfinished")
+    assert rows == {"a": "running", "d": "damaged"} | unfinished
 
 
 # -- the page -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ namespace parameters fields config lock record filters synthetic faces data degr
 attention blocks model losses compute small_maps processes batches objective peers methods schedule
 optimize history checkpoint train metrics evaluate experiment attribution variants paper wording
 leaks estimate ablation comparison tables figures explore card export predict report fer_package
-robustness index grid listing readme published run launch worker check overview batch
+robustness index grid listing readme published filing run launch worker check overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))
 PYTHON = SOURCES + sorted((PROJECT_ROOT / "tests").rglob("*.py"))

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 
 import psutil
 import pytest
@@ -118,7 +119,29 @@ def test_an_owner_on_another_machine_is_believed_while_it_gives_signs_of_life(tm
 
 def test_a_process_number_given_to_another_process_is_no_owner(tmp_path):
     run = tiny.run_of(tmp_path)
-    write_lock(run, owner(host=socket.gethostname(), pid=os.getppid(), started=1.0))
+    text = owner(host=socket.gethostname(), pid=os.getppid(), started=1.0)
+    write_lock(run, text, age=lock.LOCK_TIMEOUT * 2)
+    assert try_lock(run) == "taken"
+
+
+def test_an_owner_outlives_a_clock_that_is_set(tmp_path, holder, monkeypatch):
+    """The system counts from the clock when a process began, also long afterwards."""
+    run = tiny.run_of(tmp_path)
+    began = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: began(process) + 3600)
+    assert f"process {holder.pid}" in tiny.refusal(try_lock, run)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lock_is_as_old_as_the_clock_that_stamped_it_says(tmp_path, monkeypatch, hours):
+    """A network folder's files are stamped by its server, and this machine's clock is wrong."""
+    run = tiny.run_of(tmp_path)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + hours * 3600)
+    write_lock(run, owner())
+    assert "on far" in tiny.refusal(try_lock, run)
+    assert list(run.folder.iterdir()) == [run.folder / "lock.json"]
+    write_lock(run, owner(), age=lock.LOCK_TIMEOUT * 2)
     assert try_lock(run) == "taken"
 
 

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +15,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from gmelib import record, run
+from gmelib import filing, record, run
 from gmelib.config import PROJECT_ROOT, InputError
+from gmelib.index import NOTEBOOK_NAME
 from gmelib.report import draw_formula, to_html
 
 PARAMETERS = """\
@@ -100,9 +103,73 @@ def test_what_shows_a_published_run_is_not_written_there(tmp_path, monkeypatch):
     cell = new_code_cell("show()", execution_count=1, outputs=[output])
     executed = tmp_path / "02_teacher.ipynb"
     nbformat.write(new_notebook(cells=[cell]), executed)
-    report = run.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    report = filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
     assert report == tmp_path / "out" / "fer2013" / "teacher" / "run-a" / "report.html"
     assert not folder.exists() and executed.exists()
+
+
+def test_a_notebook_is_filed_after_its_report(tmp_path, monkeypatch):
+    """A batch takes the job for done where it lies: a process killed between has to go on."""
+    executed = tmp_path / "02_teacher.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A question")]), executed)
+    written = []
+    monkeypatch.setattr(record, "write_atomic", lambda path, data: written.append(path.name))
+    filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    assert written == ["report.html", "02_teacher.ipynb"]
+
+
+@pytest.mark.parametrize("name", ["{out_root}/a-{seed}.ipynb", "{out_root}/{{a}}-{seed}.ipynb"])
+def test_braces_in_the_output_are_filled_once(tmp_path, monkeypatch, name):
+    notebook = write_notebook(tmp_path / "01_tiny.ipynb", "1")
+    out = tmp_path / "{out}"
+    argv = [str(notebook), "-o", name, "-p", "seed", "3", "-p", "out_root", str(out)]
+    assert run.main(argv) == 0
+    assert (out / Path(name.format(out_root=out, seed=3)).name).is_file()
+    assert (out / notebook.stem / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "output", ["{lr_size}.ipynb", "{}.ipynb", "{seed.x}", "{seed[0]}", "{seed", "{seed:x y}"]
+)
+def test_braces_that_cannot_be_filled_stop_before_anything_starts(
+    tmp_path, capsys, monkeypatch, output
+):
+    monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
+    notebook = write_notebook(tmp_path / "x.ipynb", "1")
+    assert run.main([str(notebook), "-o", output, "-p", "seed", "3"]) == 2
+    error = capsys.readouterr().err
+    assert f"-o {output}: cannot be filled in (" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"cells": [', b"", b"{}", b"[]", b'{"nbformat": 4}', b"\xff"], ids=repr
+)
+def test_the_report_of_a_damaged_notebook_is_refused_in_one_line(tmp_path, capsys, content):
+    executed = tmp_path / "cut.ipynb"
+    executed.write_bytes(content)
+    assert run.main(["--report", str(executed)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {executed}: not readable as a notebook (")
+    assert error.count("\n") == 1 and error.endswith("run it again\n")
+
+
+def test_the_project_folder_is_cut_off_only_where_a_path_begins(tmp_path):
+    """A copy of the project's path may stand in the middle of another one, as on a scratch disk."""
+    scratch = f"{tmp_path}{PROJECT_ROOT}"
+    folder = Path(scratch) / "runs" / "fer2013" / "teacher" / "run-a"
+    text = f"{PROJECT_ROOT}/a\n'{PROJECT_ROOT}/b'\n\x1b[32m{PROJECT_ROOT}/c\x1b[0m\n{scratch}/d\n"
+    outputs = [
+        new_output("display_data", {record.MIME: {"run_dir": str(folder)}, "text/plain": "x"}),
+        new_output("stream", name="stdout", text=text),
+    ]
+    executed = tmp_path / "02_teacher.ipynb"
+    cell = new_code_cell("show()", execution_count=1, outputs=outputs)
+    nbformat.write(new_notebook(cells=[cell]), executed)
+    report = filing.file_away(executed, "02_teacher", out_root=tmp_path / "out", keep=True)
+    assert report == folder / "report.html"
+    assert text_of(folder / "02_teacher.ipynb").strip() == (
+        f"a\n'b'\n\x1b[32mc\x1b[0m\n{scratch}/d"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +211,9 @@ def test_failure_keeps_the_half_notebook_and_no_report(tmp_path, capsys, code, s
     out = tmp_path / "out"
     assert run.main([str(notebook), "-p", "out_root", str(out)]) == 1
     (half,) = (out / run.UNFINISHED).iterdir()
+    named = NOTEBOOK_NAME.fullmatch(half.stem)
+    assert (named["stem"], named["host"]) == ("bad", socket.gethostname())
+    assert named["pid"] == str(os.getpid())
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: bad.ipynb failed") and said in last and str(half) in last
     assert not list(out.rglob("*.html"))
