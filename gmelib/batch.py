@@ -27,11 +27,13 @@ import pandas as pd
 from distributed import CancelledError, Client, Future, wait
 from tqdm.auto import tqdm
 
+from gmelib.arguments import read_parameters
 from gmelib.config import InputError
-from gmelib.grid import Job, read_jobs
+from gmelib.grid import read_jobs
 from gmelib.index import write_index
+from gmelib.jobs import Job
 from gmelib.overview import overview, results, trained_epochs
-from gmelib.run import check_kernel, read_parameters
+from gmelib.run import check_kernel
 from gmelib.worker import Outcome, default_workers, holder_of, local_cluster, work
 
 CONNECT = "20s"  # longest wait for a scheduler

@@ -18,10 +18,10 @@ import warnings
 from collections.abc import Sequence
 
 from gmelib import processes
+from gmelib.arguments import read_parameters
 from gmelib.config import Config, InputError
 from gmelib.data import load_faces
 from gmelib.experiment import run_student, run_teacher
-from gmelib.run import read_parameters
 
 STAGES = {"teacher": run_teacher, "student": run_student}
 

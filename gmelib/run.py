@@ -24,12 +24,12 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
 from gmelib import record
-from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
+from gmelib.arguments import existing, read_parameters
+from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
 from gmelib.report import to_html
 
 UNFINISHED = ".unfinished"  # under out_root: notebooks being executed, failed or killed
@@ -47,30 +47,6 @@ class NotebookFailed(RuntimeError):
 
 
 # -- parameters -----------------------------------------------------------------------------------
-
-
-def read_parameters(overlays: Sequence[str], pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Merges YAML files (later wins) and ``-p`` pairs (over all; values read as YAML would).
-
-    Raises:
-        InputError: a file is missing or is no mapping.
-    """
-    merged: dict[str, Any] = {}
-    for overlay in overlays:
-        merged |= read_yaml(_existing(overlay))
-    return merged | {name: _value(text) for name, text in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _existing(path: str) -> Path:
-    """Paths count from the working folder, else from the project root."""
-    return Path(path).resolve() if Path(path).exists() else resolve(path)
 
 
 def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,13 +257,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = read_parameters(args.overlays, args.pairs)
         if args.report:
-            executed = _existing(args.report)
+            executed = existing(args.report)
             if not executed.is_file():
                 raise InputError(f"{args.report}: no such notebook; expected an executed one")
             out_root = resolve(given.get("out_root", "outputs"))
             reports.append(file_away(executed, executed.stem, out_root=out_root, keep=True))
         check_kernel(args.kernel)
-        jobs = [(path, check_parameters(path, given)) for path in map(_existing, args.notebooks)]
+        jobs = [(path, check_parameters(path, given)) for path in map(existing, args.notebooks)]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,8 @@ from distributed import Client
 from test_grid import PLAIN
 
 from gmelib import batch, worker
-from gmelib.grid import STUDENT, TEACHER, Job, jobs_of, read_jobs
+from gmelib.grid import read_jobs
+from gmelib.jobs import STUDENT, TEACHER, Job, jobs_of
 from gmelib.lock import RunLocked, release, take
 from gmelib.published import README
 from gmelib.run import NotebookFailed

@@ -7,7 +7,8 @@ import tiny
 import yaml
 
 from gmelib.config import PROJECT_ROOT, Config
-from gmelib.grid import ATTENTION, DATA, STUDENT, TEACHER, Job, jobs_of, read_grids, read_jobs
+from gmelib.grid import read_grids, read_jobs
+from gmelib.jobs import ATTENTION, DATA, STUDENT, TEACHER, Job, jobs_of
 from gmelib.lock import release, take
 from gmelib.variants import ROWS
 
