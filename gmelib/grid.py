@@ -25,6 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
 from gmelib.jobs import Job, Varied, jobs_of
+from gmelib.methods import options_of
 from gmelib.variants import (
     ENTRIES,
     KD,
@@ -170,7 +171,7 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
             such as ``out_root``.
 
     Raises:
-        InputError: a file, a row, a sweep or a parameter is wrong.
+        InputError: a file, a row, a sweep, a parameter or an option of a method is wrong.
     """
     if "dataset" in given:
         given["datasets"] = [given.pop("dataset")]
@@ -180,6 +181,8 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
         for number, grid in enumerate(read_grids(path, chosen), 1):
             try:
                 for job in grid.jobs(given):
+                    if job.run is not None:
+                        options_of(job.cfg)  # refused here, or its name would end a batch
                     jobs.setdefault(job.key, job)
             except InputError as error:
                 raise InputError(f"{path}, grid {number}: {error}") from None

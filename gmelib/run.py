@@ -54,7 +54,7 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]
 
     Raises:
         InputError: the notebook is missing or unreadable, has no parameter of a given name, or a
-            value is one that :class:`~gmelib.config.Config` refuses.
+            value is one that :class:`~gmelib.config.Config` or the method refuses.
     """
     if not notebook.is_file():
         raise InputError(f"{notebook}: no such notebook; expected one of notebooks/*.ipynb")
@@ -71,7 +71,11 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]
             raise InputError(f"{notebook.name}: unknown parameter {name!r}: {hint}")
     if set(known) <= set(Config.model_fields):
         rest = {name: value for name, value in given.items() if name != "overlays"}
-        Config.load(*given.get("overlays", ()), **rest)
+        cfg = Config.load(*given.get("overlays", ()), **rest)
+        if cfg.method_options:
+            from gmelib.methods import options_of  # brings torch, which takes seconds to load
+
+            options_of(cfg)
     return dict(given) | ({"batch": True} if "batch" in known else {})
 
 

@@ -142,6 +142,10 @@ def test_states(root, smoke_root):
         ({"overlays": ["params/none.yaml"]}, "params/none.yaml: no such YAML file"),
         ({"datasets": ["fer2014"]}, "parameter dataset = 'fer2014'"),
         ({"grids": [PLAIN]}, "beside `grids` stands"),
+        (
+            {"methods": ["eac"], "parameters": {"method_options": {"deph": 18}}},
+            "grid 1: parameter method_options: eac has no 'deph'; expected of: ",
+        ),
     ],
 )
 def test_mistakes_are_told_with_file_and_key(tmp_path, values, told):

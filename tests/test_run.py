@@ -123,6 +123,14 @@ def test_wrong_arguments_stop_before_anything_starts(tmp_path, capsys, monkeypat
     assert said in error and error.count("\n") == 1 and not started
 
 
+def test_an_option_that_a_method_does_not_have_stops_before_anything_starts(capsys, monkeypatch):
+    monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
+    argv = ["notebooks/02_teacher.ipynb", "-p", "method", "eac", "-p", "method_options"]
+    assert run.main([*argv, "{deph: 18}"]) == 2
+    error = capsys.readouterr().err
+    assert "method_options: eac has no 'deph'" in error and error.count("\n") == 1
+
+
 def test_a_misspelt_name_in_the_second_notebook_stops_the_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
     first = write_notebook(tmp_path / "a.ipynb")
