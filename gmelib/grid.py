@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gmelib.ablation.runs import refuse_single
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
 from gmelib.jobs import Job, Varied, jobs_of
 from gmelib.methods import options_of
@@ -41,6 +42,13 @@ from gmelib.variants import (
 NotebookName = Literal[
     "01_data_generation", "02_teacher", "03_student_distillation", "06_attention_visualization"
 ]
+
+
+# Parameters that a grid has a key of its own for.
+OWN_KEYS = {
+    "seed": "seeds", "dataset": "datasets", "overlays": "overlays", "rows": "rows",
+    "methods": "methods", "modes": "modes", "seeds": "seeds", "sweeps": "sweeps",
+}  # fmt: skip
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -72,7 +80,23 @@ class Grid(BaseModel):
         """The configuration of a data set before rows and seeds; ``values`` over the file's."""
         overlays = [path.format(dataset=dataset) for path in self.overlays]
         values = {"dataset": dataset} | self.parameters | values
-        return Config.load(*overlays, **values).replace(overlays=[], batch=True)
+        cfg = Config.load(*overlays, **values).replace(overlays=[], batch=True)
+        refuse_single(cfg)
+        return cfg
+
+    def require_effect(self, given: Mapping[str, Any]) -> None:
+        """Raises :class:`InputError` for a parameter that would silently change nothing."""
+        for name in {**self.parameters, **self.vary, **given}:
+            if name in OWN_KEYS:
+                raise InputError(
+                    f"parameter {name}: a grid's runs get theirs from its key {OWN_KEYS[name]!r}, "
+                    "a list: set that instead"
+                )
+            if name == "train_missing":
+                raise InputError(
+                    "parameter train_missing: a grid's jobs train what is missing, and the "
+                    "notebooks under `then` only read it; leave it out"
+                )
 
     def students(self, dataset: str, given: Mapping[str, Any]) -> Iterable[tuple[Config, Varied]]:
         """The configuration of every student, in order, and what sets it apart from its row."""
@@ -96,15 +120,18 @@ class Grid(BaseModel):
         """Every method in every mode that it has, seed by seed; ``over`` its preset."""
         for seed, method, mode in itertools.product(self.seeds, self.methods, self.modes):
             if mode in modes_of(method):
-                own = {name: value for name, value in over.items() if name != "seed"}
-                yield compared_config(cfg.replace(seed=seed), method, mode, **own)
+                yield compared_config(cfg.replace(seed=seed), method, mode, **over)
 
     def jobs(self, given: Mapping[str, Any]) -> Iterable[Job]:
         """Every job, each after those it needs; the same one may come twice.
 
         Args:
             given: parameters over the file's.
+
+        Raises:
+            InputError: a row, a sweep or a parameter is wrong, or means a single run.
         """
+        self.require_effect(given)
         for dataset in self.datasets:
             keys = []
             for cfg, varied in self.students(dataset, given):

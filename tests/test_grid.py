@@ -153,6 +153,23 @@ def test_mistakes_are_told_with_file_and_key(tmp_path, values, told):
     assert "grid.yaml" in line and told in line, line
 
 
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"seed": 1}, "parameter seed: a grid's runs get theirs from its key 'seeds', a list"),
+        ({"train_missing": True}, "parameter train_missing: a grid's jobs train what is missing"),
+        ({"force": True}, "force = True would train every run again"),
+        ({"teacher_run": "outputs/a"}, "teacher_run = outputs/a: the runs have several teachers"),
+    ],
+)
+def test_what_would_change_nothing_is_refused_wherever_it_stands(tmp_path, given, told):
+    plain = write(tmp_path, **PLAIN)
+    assert told in tiny.refusal(read_jobs, plain, **given)
+    for key, values in (("parameters", given), ("vary", {n: [v] for n, v in given.items()})):
+        path = write(tmp_path, **PLAIN, **{key: values})
+        assert f"grid.yaml, grid 1: {told}" in tiny.refusal(read_jobs, path)
+
+
 def test_a_list_of_grids_names_the_wrong_one(tmp_path):
     path = write(tmp_path, grids=[PLAIN, PLAIN | {"rows": ["x"]}])
     assert "grid 2: row 'x'" in tiny.refusal(read_jobs, path)
