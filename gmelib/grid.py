@@ -70,7 +70,7 @@ class Grid(BaseModel):
     methods: Annotated[list[str], _all_of(ENTRIES)] = []
     modes: Annotated[list[str], _all_of((*RESOLUTIONS, KD))] = list(RESOLUTIONS)
     seeds: list[int] = Field([0], min_length=1)
-    vary: dict[str, list[Any]] = {}
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     sweeps: Annotated[list[str], _all_of(SWEEPS)] = []
     parameters: dict[str, Any] = {}
     notebooks: list[NotebookName] = Field(["03_student_distillation"], min_length=1)
@@ -119,7 +119,7 @@ class Grid(BaseModel):
     def compared(self, cfg: Config, over: Mapping[str, Any]) -> Iterable[Config]:
         """Every method in every mode that it has, seed by seed; ``over`` its preset."""
         for seed, method, mode in itertools.product(self.seeds, self.methods, self.modes):
-            if mode in modes_of(method):
+            if method not in ENTRIES or mode in modes_of(method):  # an unknown one is refused there
                 yield compared_config(cfg.replace(seed=seed), method, mode, **over)
 
     def jobs(self, given: Mapping[str, Any]) -> Iterable[Job]:
@@ -129,9 +129,13 @@ class Grid(BaseModel):
             given: parameters over the file's.
 
         Raises:
-            InputError: a row, a sweep or a parameter is wrong, or means a single run.
+            InputError: a row, a mode, a sweep or a parameter is wrong, or means a single run.
         """
         self.require_effect(given)
+        wrong = [mode for mode in self.modes if mode not in (*RESOLUTIONS, KD)]
+        if wrong:  # else it would be left out, like one that a method does not have
+            expected = ", ".join((*RESOLUTIONS, KD))
+            raise InputError(f"mode {wrong[0]!r}: expected one of {expected}")
         for dataset in self.datasets:
             keys = []
             for cfg, varied in self.students(dataset, given):
@@ -180,7 +184,7 @@ def _grid(path: str | Path, number: int, values: Any, chosen: Mapping[str, Any])
 
 
 def _one_line(error: Any) -> str:
-    name = str(error["loc"][0])
+    name = ".".join(part for part in error["loc"] if isinstance(part, str))  # no place in a list
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Grid.model_fields, n=1, cutoff=0.0)[0]
         return f"unknown key {name!r}: did you mean {near!r}?"
@@ -198,7 +202,8 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
             such as ``out_root``.
 
     Raises:
-        InputError: a file, a row, a sweep, a parameter or an option of a method is wrong.
+        InputError: a file, a row, a mode, a sweep, a parameter or an option of a method is wrong,
+            or nothing is left to run.
     """
     if "dataset" in given:
         given["datasets"] = [given.pop("dataset")]
@@ -213,6 +218,12 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
                     jobs.setdefault(job.key, job)
             except InputError as error:
                 raise InputError(f"{path}, grid {number}: {error}") from None
+    if not jobs:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: there is nothing to run, for no method has any of the "
+            "`modes`; lr, hr and lr+hr are every method's, kd only those of gmenet, resnet18 and "
+            "mobilenet_v3_small"
+        )
     return list(jobs.values())
 
 

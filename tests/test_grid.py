@@ -141,6 +141,10 @@ def test_states(root, smoke_root):
         ({"then": ["99_end"]}, "99_end: no such notebook"),
         ({"overlays": ["params/none.yaml"]}, "params/none.yaml: no such YAML file"),
         ({"datasets": ["fer2014"]}, "parameter dataset = 'fer2014'"),
+        ({"vary": {"lr_size": []}}, "vary.lr_size = []: list should have at least 1 item"),
+        ({"modes": ["lr", "lr+h"]}, "mode 'lr+h': expected one of lr, hr, lr+hr, kd"),
+        ({"methods": ["manet"], "modes": ["kd"]}, "method 'manet': expected one of gmenet"),
+        ({"methods": ["ma_net"], "modes": ["kd"]}, "nothing to run, for no method has any of the"),
         ({"grids": [PLAIN]}, "beside `grids` stands"),
         (
             {"methods": ["eac"], "parameters": {"method_options": {"deph": 18}}},
