@@ -58,6 +58,15 @@ def _all_of(names: Iterable[str]) -> BeforeValidator:
     return BeforeValidator(lambda value: list(names) if value == "all" else value)
 
 
+def _named(path: str, dataset: str) -> str:
+    try:
+        return path.format(dataset=dataset)
+    except (LookupError, ValueError, AttributeError):
+        raise InputError(
+            f"overlays: {path!r}: expected a YAML file, with nothing in braces but {{dataset}}"
+        ) from None
+
+
 class Grid(BaseModel):
     """One grid of a file; see the module's example. Unknown keys are refused."""
 
@@ -78,7 +87,7 @@ class Grid(BaseModel):
 
     def base(self, dataset: str, **values: Any) -> Config:
         """The configuration of a data set before rows and seeds; ``values`` over the file's."""
-        overlays = [path.format(dataset=dataset) for path in self.overlays]
+        overlays = [_named(path, dataset) for path in self.overlays]
         values = {"dataset": dataset} | self.parameters | values
         cfg = Config.load(*overlays, **values).replace(overlays=[], batch=True)
         refuse_single(cfg)
@@ -96,6 +105,11 @@ class Grid(BaseModel):
                 raise InputError(
                     "parameter train_missing: a grid's jobs train what is missing, and the "
                     "notebooks under `then` only read it; leave it out"
+                )
+            if name in given and name in self.vary:
+                raise InputError(
+                    f"parameter {name} = {given[name]!r}: the grid varies it, over "
+                    f'{self.vary[name]}; choose among its values with: -p vary "{{{name}: [...]}}"'
                 )
 
     def students(self, dataset: str, given: Mapping[str, Any]) -> Iterable[tuple[Config, Varied]]:

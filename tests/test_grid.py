@@ -141,6 +141,9 @@ def test_states(root, smoke_root):
         ({"then": ["99_end"]}, "99_end: no such notebook"),
         ({"overlays": ["params/none.yaml"]}, "params/none.yaml: no such YAML file"),
         ({"datasets": ["fer2014"]}, "parameter dataset = 'fer2014'"),
+        ({"overlays": ["params/{data}.yaml"]}, "overlays: 'params/{data}.yaml': expected a YAML"),
+        ({"overlays": ["params/{0}.yaml"]}, "with nothing in braces but {dataset}"),
+        ({"overlays": ["params/{.yaml"]}, "with nothing in braces but {dataset}"),
         ({"vary": {"lr_size": []}}, "vary.lr_size = []: list should have at least 1 item"),
         ({"modes": ["lr", "lr+h"]}, "mode 'lr+h': expected one of lr, hr, lr+hr, kd"),
         ({"methods": ["manet"], "modes": ["kd"]}, "method 'manet': expected one of gmenet"),
@@ -172,6 +175,15 @@ def test_what_would_change_nothing_is_refused_wherever_it_stands(tmp_path, given
     for key, values in (("parameters", given), ("vary", {n: [v] for n, v in given.items()})):
         path = write(tmp_path, **PLAIN, **{key: values})
         assert f"grid.yaml, grid 1: {told}" in tiny.refusal(read_jobs, path)
+
+
+def test_a_parameter_over_one_that_the_grid_varies_is_refused_with_the_way_to_choose(tmp_path):
+    path = write(tmp_path, **PLAIN, vary={"lr_size": [8, 12]})
+    line = tiny.refusal(read_jobs, path, lr_size=8)
+    assert "parameter lr_size = 8: the grid varies it, over [8, 12]" in line
+    assert line.endswith('-p vary "{lr_size: [...]}"')
+    chosen = read_jobs(path, vary={"lr_size": [8]})
+    assert [job.cfg.lr_size for job in chosen if job.notebook == STUDENT] == [8]
 
 
 def test_a_list_of_grids_names_the_wrong_one(tmp_path):
