@@ -162,19 +162,23 @@ class Config(DataParameters):
 
         Every plain value in a fresh kernel is a parameter, so one that is no field is misspelt:
         in batch it raises :class:`InputError` naming the nearest field; in JupyterLab, where other
-        variables may exist by then, it warns. ``overlays`` are loaded first; a parameter that
-        papermill was given, or that was edited in the cell, wins over them.
+        variables may exist by then, it warns. What papermill was given is refused there, too: a
+        papermill that was started from within JupyterLab looks like a session of it.
+        ``overlays`` are loaded first; a parameter that papermill was given, or that was edited in
+        the cell, wins over them.
         """
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         strays = ns.strays(namespace, cls.model_fields)
+        injected = ns.injected(namespace)
         if strays:
             message = "; ".join(ns.unknown(n, cls.model_fields) for n in strays)
-            if given.get("batch") or not ns.is_interactive(namespace):
+            is_given = not injected.isdisjoint(strays)
+            if is_given or given.get("batch") or not ns.is_interactive(namespace):
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
         if not given.get("overlays"):
             return cls.make(**given)
-        injected, defaults = ns.injected(namespace), cls().model_dump()
+        defaults = cls().model_dump()
         chosen = {
             name: value
             for name, value in given.items()

@@ -251,6 +251,12 @@ def test_a_misspelt_parameter_stops_a_batch(fresh, value):
     assert "unknown parameter 'epoch': did you mean 'epochs'?" in text
 
 
+def test_a_misspelt_parameter_stops_papermill_started_within_jupyterlab(fresh, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/someone/02_teacher.ipynb")  # inherited
+    fresh["In"] = ["", "", "# Parameters\nepoch = 7\n", ""]
+    assert "did you mean 'epochs'?" in message(Config.from_namespace, fresh | {"epoch": 7})
+
+
 def test_a_misspelt_parameter_warns_in_jupyterlab(fresh, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/someone/02_teacher.ipynb")
     with pytest.warns(UserWarning, match="did you mean 'epochs'"):
