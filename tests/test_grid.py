@@ -144,6 +144,8 @@ def test_states(root, smoke_root):
         ({"overlays": ["params/{data}.yaml"]}, "overlays: 'params/{data}.yaml': expected a YAML"),
         ({"overlays": ["params/{0}.yaml"]}, "with nothing in braces but {dataset}"),
         ({"overlays": ["params/{.yaml"]}, "with nothing in braces but {dataset}"),
+        ({"methods": ["gmenet"], "parameters": {"kd_weight": 2}}, "parameter kd_weight = 2: of a"),
+        ({"methods": ["gmenet"], "vary": {"train_on": ["hr"]}}, "parameter train_on = 'hr': of a"),
         ({"vary": {"lr_size": []}}, "vary.lr_size = []: list should have at least 1 item"),
         ({"modes": ["lr", "lr+h"]}, "mode 'lr+h': expected one of lr, hr, lr+hr, kd"),
         ({"methods": ["manet"], "modes": ["kd"]}, "method 'manet': expected one of gmenet"),
