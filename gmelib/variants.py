@@ -156,8 +156,12 @@ def _presets(name: str) -> dict[str, dict[str, Any]]:
 
 
 def mode_of(config: Mapping[str, Any]) -> str:
-    """A run's training mode, by the parameters of its record."""
-    return KD if config["kd_weight"] > 0 else config.get("train_on", "lr")
+    """A run's training mode, by the parameters of its record; no mode of the comparison's, such as
+    ``lr+hr, kd``, where it is distilled and trained on more than lr."""
+    seen = config.get("train_on", "lr")
+    if config["kd_weight"] > 0:
+        return KD if seen == "lr" else f"{seen}, {KD}"
+    return seen
 
 
 def row_of(config: Mapping[str, Any], stage: str) -> str:
