@@ -173,6 +173,7 @@ def test_later_files_win_and_given_values_over_all(tmp_path):
     "content, expected",
     [
         (b"epochs: [1", "not readable as YAML"),
+        (b"folder_name: 2026-13-45\n", "not readable as YAML (month must be in 1..12)"),
         (b"- epochs\n- width\n", "`name: value` lines, got list"),
         (b"just words\n", "got str"),
         (b"epochs: 0\n", "parameter epochs = 0"),

@@ -179,11 +179,20 @@ def test_a_notebook_stopped_in_mid_cell_is_no_finished_one(tmp_path):
     ("text", "value"),
     [
         ("3", 3), ("0.5", 0.5), ("1e-3", 1e-3), ("true", True), ("none", "none"),
-        ("[3, 4]", [3, 4]), ("12x12", "12x12"), ("a: b: c", "a: b: c"), ("", None),
+        ("[3, 4]", [3, 4]), ("12x12", "12x12"), ("a: b: c", "a: b: c"), ("", ""), ("None", None),
+        ("{a: 0.5}", {"a": 0.5}), ("faces #2", "faces #2"), ("010", 10), ("2026-13-45",) * 2,
     ],
 )  # fmt: skip
 def test_values_on_the_command_line(text, value):
     assert run.read_parameters([], [("x", text)]) == {"x": value}
+
+
+@pytest.mark.parametrize("text", ["[3, 4", "{a: [}", "[2026-13-45]"])
+def test_a_list_that_cannot_be_read_is_one_line(text):
+    with pytest.raises(InputError) as error:
+        run.read_parameters([], [("x", text)])
+    line = str(error.value)
+    assert line.startswith(f"-p x {text!r}: not readable (") and "\n" not in line
 
 
 def test_unwritable_out_root_is_one_line(tmp_path):
