@@ -123,6 +123,7 @@ class Config(DataParameters):
 
     _listed = field_validator("rows", "seeds", "sweeps", "methods", "modes", "predict_paths",
                               mode="before")(ns.as_list)  # fmt: skip
+    _files = field_validator("overlays", mode="before")(ns.as_files)
     _mapped = field_validator("method_options", mode="before")(ns.as_mapping)
 
     @model_validator(mode="after")
@@ -150,11 +151,20 @@ class Config(DataParameters):
 
     @classmethod
     def load(cls, *paths: str | Path, **values: Any) -> Self:
-        """Reads YAML overlays in order (later wins), then ``values`` over them."""
+        """Reads YAML overlays in order (later wins), then ``values`` over them.
+
+        Raises:
+            InputError: a file or a value is wrong.
+        """
         merged: dict[str, Any] = {}
         for path in paths:
             merged |= read_yaml(path)
         return cls.make(**(merged | values))
+
+    @classmethod
+    def files(cls, overlays: Any) -> list[str]:
+        """``overlays`` as given, be it one file or nothing; :class:`InputError` if neither."""
+        return cls.make(overlays=overlays).overlays
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
@@ -176,7 +186,8 @@ class Config(DataParameters):
             if is_given or given.get("batch") or not ns.is_interactive(namespace):
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
-        if not given.get("overlays"):
+        files = cls.files(given.get("overlays"))
+        if not files:
             return cls.make(**given)
         defaults = cls().model_dump()
         chosen = {
@@ -184,7 +195,7 @@ class Config(DataParameters):
             for name, value in given.items()
             if name in injected or _plain(value) != _plain(defaults[name])
         }
-        return cls.load(*given["overlays"], **(chosen | {"overlays": given["overlays"]}))
+        return cls.load(*files, **(chosen | {"overlays": files}))
 
     def overview(self) -> pd.DataFrame:
         """The parameters that differ from their defaults, to be shown at the top of a notebook."""

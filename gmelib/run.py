@@ -71,7 +71,7 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]
             raise InputError(f"{notebook.name}: unknown parameter {name!r}: {hint}")
     if set(known) <= set(Config.model_fields):
         rest = {name: value for name, value in given.items() if name != "overlays"}
-        cfg = Config.load(*given.get("overlays", ()), **rest)
+        cfg = Config.load(*Config.files(given.get("overlays")), **rest)
         if cfg.method_options:
             from gmelib.methods import options_of  # brings torch, which takes seconds to load
 

@@ -235,6 +235,16 @@ def test_the_parameters_cell_explains_every_field():
         assert line.startswith(f"{name}: ") and line.endswith(f"  # {field.description}")
 
 
+@pytest.mark.parametrize(
+    "given, files",
+    [("params/smoke.yaml", 1), ('["params/smoke.yaml"]', 1), ("", 0), (None, 0)],
+)
+def test_overlays_may_be_one_file_or_none(cell, given, files):
+    names = ["params/smoke.yaml"][:files]
+    assert Config.from_namespace(cell | {"overlays": given}) == Config.load(*names, overlays=names)
+    assert "overlays.0 = 5" in message(Config.from_namespace, cell | {"overlays": 5})
+
+
 def test_the_kernels_own_names_and_objects_are_no_parameters(fresh):
     fresh |= {"PAPERMILL_INPUT_PATH": "x.ipynb", "json": json, "Config": Config, "_": 3}
     assert Config.from_namespace(fresh) == PLAIN

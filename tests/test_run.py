@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from gmelib import record, run
 from gmelib.config import PROJECT_ROOT, InputError
+from gmelib.launch import configuration
 from gmelib.report import draw_formula, to_html
 
 PARAMETERS = """\
@@ -129,6 +130,13 @@ def test_an_option_that_a_method_does_not_have_stops_before_anything_starts(caps
     assert run.main([*argv, "{deph: 18}"]) == 2
     error = capsys.readouterr().err
     assert "method_options: eac has no 'deph'" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["params/smoke.yaml", "[params/smoke.yaml]", ""])
+def test_overlays_may_be_one_file_or_none(text):
+    given = run.read_parameters([], [("overlays", text)])
+    run.check_parameters(PROJECT_ROOT / "notebooks" / "02_teacher.ipynb", given)
+    assert configuration([], [("overlays", text)]).epochs == (2 if text else 100)
 
 
 def test_a_misspelt_name_in_the_second_notebook_stops_the_first(tmp_path, capsys, monkeypatch):
