@@ -1,12 +1,13 @@
 """Jobs: one notebook with one configuration, and what must be done before it."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from gmelib.config import Config, InputError
 from gmelib.experiment import attention_run
-from gmelib.fields import STUDENT_ONLY
+from gmelib.fields import STUDENT_ONLY, TABLES
 from gmelib.record import Run
 from gmelib.variants import row_of
 
@@ -37,7 +38,9 @@ class Job:
         """Equal for equal work, whichever grid asks for it."""
         run = self.run
         if run is None:
-            return f"{self.cfg.dataset}/{self.notebook}/{self.grid}"
+            tables = json.dumps({name: getattr(self.cfg, name) for name in TABLES})
+            digest = self.cfg.digest("tables", tables=tables)
+            return f"{self.cfg.dataset}/{self.notebook}/{self.grid}-{digest}"
         return f"{self.cfg.dataset}/{run.stage}/{run.id}"
 
     @property

@@ -98,6 +98,14 @@ def test_what_comes_last_waits_for_all_of_its_grid(tmp_path):
     assert not last.cfg.train_missing and last.cfg.rows == ["Baseline", "GME-Net"]
 
 
+def test_tables_of_two_grids_with_one_title_are_both_made(tmp_path):
+    one = PLAIN | {"title": "rows", "rows": ["Baseline"], "then": ["05_ablations"]}
+    others = ({"rows": ["Baseline+GM"]}, {"seeds": [1]}, {"parameters": {"lr_size": 8}})
+    for other in others:
+        jobs = read_jobs(write(tmp_path, grids=[one, one | other, one]))
+        assert [job.notebook for job in jobs].count("05_ablations") == 2, other
+
+
 def test_what_the_command_line_gives_wins(tmp_path):
     path = write(tmp_path, **PLAIN, rows=["GME-Net"], seeds=[0], parameters={"epochs": 3})
     jobs = read_jobs(path, seeds=[5], rows=["Baseline"], epochs=7)
