@@ -27,11 +27,13 @@ import pandas as pd
 from distributed import CancelledError, Client, Future, wait
 from tqdm.auto import tqdm
 
+from gmelib.arguments import read_parameters
 from gmelib.config import InputError
-from gmelib.grid import Job, read_jobs
+from gmelib.grid import read_jobs
 from gmelib.index import write_index
+from gmelib.jobs import Job
 from gmelib.overview import overview, results, trained_epochs
-from gmelib.run import check_kernel, read_parameters
+from gmelib.run import check_kernel
 from gmelib.worker import Outcome, default_workers, holder_of, local_cluster, work
 
 CONNECT = "20s"  # longest wait for a scheduler
@@ -66,9 +68,16 @@ class Batch:
     def running(self) -> list[Job]:
         return [job for job in self.open if job.key in self.futures]
 
+    def workers(self) -> int:
+        """How many have joined the scheduler; :class:`InputError` if it was lost."""
+        try:
+            return len(self.client.nthreads())
+        except (OSError, AttributeError):  # the latter: the client has given it up
+            raise _lost(self.client.status) from None
+
     def submit_next(self) -> None:
         """Gives free workers the next jobs that wait for nothing."""
-        workers = max(1, len(self.client.nthreads()))
+        workers = max(1, self.workers())
         for job in self.open:
             if len(self.running) >= workers:
                 return
@@ -111,7 +120,7 @@ class Batch:
 
     def progress(self) -> str:
         """Which runs are at which epoch, and which are held."""
-        if not self.client.nthreads():
+        if not self.workers():
             return "no worker has joined the scheduler yet: start one with dask worker ADDRESS"
         parts = [f"{j.what} {trained_epochs(j)}/{j.cfg.epochs}" for j in self.running]
         parts += [f"{self.jobs[key].what} is held by {who}" for key, who in self.held.items()]
@@ -127,9 +136,13 @@ def _outcome(job: Job, future: Future) -> Outcome:
         reason = "its worker was lost too often" if lost else f"{type(error).__name__}: {error}"
         folder = f"; see {job.run.label}" if job.run is not None else ""
         return Outcome(job.key, "failed", f"{reason.splitlines()[0]}{folder}")
-    raise InputError(
-        f"the Dask scheduler was lost ({future.status}); start the same command again: finished "
-        "runs are skipped, broken ones resumed"
+    raise _lost(future.status)
+
+
+def _lost(status: str) -> InputError:
+    return InputError(
+        f"the Dask scheduler was lost ({status}); start the same command again: finished runs are "
+        "skipped, broken ones resumed"
     )
 
 

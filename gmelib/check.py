@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gmelib.arguments import read_parameters
 from gmelib.config import Config, InputError
 from gmelib.data import DATASETS, DataReport, FaceSet, check_dataset
 from gmelib.data.check import check_photographs
@@ -29,7 +30,6 @@ from gmelib.data.decode import open_image
 from gmelib.data.duplicates import copies_between, find_copies, leaked
 from gmelib.data.faceset import shown
 from gmelib.predict.pictures import SUFFIXES
-from gmelib.run import read_parameters
 
 LISTED = 20  # unreadable files that are named
 NAMED = ("fer2013", "ferplus", "rafdb", "expw")

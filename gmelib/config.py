@@ -123,6 +123,7 @@ class Config(DataParameters):
 
     _listed = field_validator("rows", "seeds", "sweeps", "methods", "modes", "predict_paths",
                               mode="before")(ns.as_list)  # fmt: skip
+    _files = field_validator("overlays", mode="before")(ns.as_files)
     _mapped = field_validator("method_options", mode="before")(ns.as_mapping)
 
     @model_validator(mode="after")
@@ -150,11 +151,20 @@ class Config(DataParameters):
 
     @classmethod
     def load(cls, *paths: str | Path, **values: Any) -> Self:
-        """Reads YAML overlays in order (later wins), then ``values`` over them."""
+        """Reads YAML overlays in order (later wins), then ``values`` over them.
+
+        Raises:
+            InputError: a file or a value is wrong.
+        """
         merged: dict[str, Any] = {}
         for path in paths:
             merged |= read_yaml(path)
         return cls.make(**(merged | values))
+
+    @classmethod
+    def files(cls, overlays: Any) -> list[str]:
+        """``overlays`` as given, be it one file or nothing; :class:`InputError` if neither."""
+        return cls.make(overlays=overlays).overlays
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
@@ -162,25 +172,30 @@ class Config(DataParameters):
 
         Every plain value in a fresh kernel is a parameter, so one that is no field is misspelt:
         in batch it raises :class:`InputError` naming the nearest field; in JupyterLab, where other
-        variables may exist by then, it warns. ``overlays`` are loaded first; a parameter that
-        papermill was given, or that was edited in the cell, wins over them.
+        variables may exist by then, it warns. What papermill was given is refused there, too: a
+        papermill that was started from within JupyterLab looks like a session of it.
+        ``overlays`` are loaded first; a parameter that papermill was given, or that was edited in
+        the cell, wins over them.
         """
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         strays = ns.strays(namespace, cls.model_fields)
+        injected = ns.injected(namespace)
         if strays:
             message = "; ".join(ns.unknown(n, cls.model_fields) for n in strays)
-            if given.get("batch") or not ns.is_interactive(namespace):
+            is_given = not injected.isdisjoint(strays)
+            if is_given or given.get("batch") or not ns.is_interactive(namespace):
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
-        if not given.get("overlays"):
+        files = cls.files(given.get("overlays"))
+        if not files:
             return cls.make(**given)
-        injected, defaults = ns.injected(namespace), cls().model_dump()
+        defaults = cls().model_dump()
         chosen = {
             name: value
             for name, value in given.items()
             if name in injected or _plain(value) != _plain(defaults[name])
         }
-        return cls.load(*given["overlays"], **(chosen | {"overlays": given["overlays"]}))
+        return cls.load(*files, **(chosen | {"overlays": files}))
 
     def overview(self) -> pd.DataFrame:
         """The parameters that differ from their defaults, to be shown at the top of a notebook."""
@@ -258,7 +273,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such YAML file; expected one of params/*.yaml")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # no UTF-8, a date that there is not
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected `name: value` lines, got {type(values).__name__}")

@@ -6,15 +6,18 @@ pass of the teacher where there is one. Finished runs say how many MACs a second
 """
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from statistics import median
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gmelib.batches import presentations
 from gmelib.compute import pick_device
-from gmelib.config import Config
+from gmelib.config import Config, InputError
 from gmelib.fields import ARCHITECTURE
 from gmelib.methods import build_model, passes_of
 from gmelib.record import read_facts, record_paths
@@ -70,16 +73,25 @@ def _experience(paths: tuple, kind: str) -> tuple[float, dict[str, int]]:
     """MACs a second (median; 0 if unknown) and training faces of every data set."""
     speeds, faces = [], {}
     for path in paths:
-        facts = read_facts(path.parent)
-        if facts["stage"] not in ("teacher", "student") or "sessions" not in facts:
-            continue
-        cfg = Config.make(**facts["config"])
-        count = sum(facts["data"]["counts"]["train"].values())
-        faces[cfg.dataset] = count
-        on_gpu = all(" threads" not in session["device"] for session in facts["sessions"])
-        if on_gpu == (kind != "cpu") and facts["wall_seconds"] > 0:
-            seen = min(count, cfg.limit_train or count) * cfg.epochs
-            macs = passes(cfg, facts["stage"]) * facts["complexity"]["macs"]
-            shared = facts["sessions"][-1].get("processes", 1)
-            speeds.append(seen * macs / facts["wall_seconds"] / shared)
+        # a damaged record tells nothing here; whoever needs its run says so
+        with suppress(InputError, LookupError, TypeError, AttributeError):
+            facts = read_facts(path.parent)
+            if facts["stage"] not in ("teacher", "student") or "sessions" not in facts:
+                continue
+            cfg = Config.make(**facts["config"])
+            count, speed = _told(facts, cfg, kind)
+            faces[cfg.dataset] = count
+            speeds += [speed] if speed else []
     return (median(speeds) if speeds else 0.0), faces
+
+
+def _told(facts: Mapping[str, Any], cfg: Config, kind: str) -> tuple[int, float | None]:
+    """A record's training faces, and its MACs a second if it ran on that kind of device."""
+    count = sum(facts["data"]["counts"]["train"].values())
+    on_gpu = all(" threads" not in session["device"] for session in facts["sessions"])
+    if on_gpu != (kind != "cpu") or facts["wall_seconds"] <= 0:
+        return count, None
+    seen = min(count, cfg.limit_train or count) * cfg.epochs
+    macs = passes(cfg, facts["stage"]) * facts["complexity"]["macs"]
+    shared = facts["sessions"][-1].get("processes", 1)
+    return count, seen * macs / facts["wall_seconds"] / shared

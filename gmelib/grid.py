@@ -18,16 +18,15 @@ A file holds one grid, or a list of them under ``grids``, in the order in which 
 import difflib
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gmelib.ablation.runs import refuse_single
 from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
-from gmelib.experiment import attention_run
-from gmelib.fields import STUDENT_ONLY
-from gmelib.record import Run
+from gmelib.jobs import Job, Varied, jobs_of
+from gmelib.methods import options_of
 from gmelib.variants import (
     ENTRIES,
     KD,
@@ -37,105 +36,19 @@ from gmelib.variants import (
     compared_config,
     modes_of,
     row_config,
-    row_of,
     sweep_configs,
 )
 
-DATA, TEACHER, STUDENT, ATTENTION = (
-    "01_data_generation", "02_teacher", "03_student_distillation", "06_attention_visualization",
-)  # fmt: skip
 NotebookName = Literal[
     "01_data_generation", "02_teacher", "03_student_distillation", "06_attention_visualization"
 ]
 
 
-Varied = tuple[tuple[str, Any], ...]  # parameters and values
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook to run with one configuration, and the jobs that must be done before it."""
-
-    notebook: str
-    cfg: Config
-    needs: tuple[str, ...] = ()
-    grid: str = field(default="", compare=False)  # the title of the grid that asks for it
-    varied: Varied = field(default=(), compare=False)  # beside its row
-
-    @property
-    def run(self) -> Run | None:
-        """The run that the notebook makes; None for one that only makes tables of others."""
-        return run_of(self.notebook, self.cfg)
-
-    @property
-    def key(self) -> str:
-        """Equal for equal work, whichever grid asks for it."""
-        run = self.run
-        if run is None:
-            return f"{self.cfg.dataset}/{self.notebook}/{self.grid}"
-        return f"{self.cfg.dataset}/{run.stage}/{run.id}"
-
-    @property
-    def what(self) -> str:
-        """For people: the row of the tables, the kind of teacher, or the notebook."""
-        if self.notebook == TEACHER:
-            return self._varied(self._teacher, {*STUDENT_ONLY})
-        if self.notebook == STUDENT:
-            row = row_of(self.cfg.model_dump(), "student")
-            return self._varied(f"{row}, {self.cfg.lr_size} px", {"lr_size"})
-        return self.notebook
-
-    @property
-    def _teacher(self) -> str:
-        if self.cfg.method != "gmenet":
-            return row_of(self.cfg.model_dump(), "teacher")
-        branches = "two branches" if self.cfg.global_branch else "local"
-        return f"teacher ({self.cfg.attention}, {branches})"
-
-    def _varied(self, name: str, without: set[str]) -> str:
-        told = [f"{n} {v:g}" if isinstance(v, float) else f"{n} {v}"
-                for n, v in self.varied if n not in without]  # fmt: skip
-        return ", ".join([name, *told])
-
-    @property
-    def name(self) -> str:
-        return f"{self.cfg.dataset}: {self.what}, seed {self.cfg.seed}"
-
-    @property
-    def state(self) -> str:
-        """``done`` (run and report), ``report missing``, ``running``, ``broken`` or ``missing``;
-        ``unreadable`` where run.json is damaged or another run's."""
-        run = self.run
-        if run is None:
-            return "missing"  # cheap, and only it knows what has changed: made anew each time
-        if run.is_done:
-            try:
-                run.facts()
-            except InputError:
-                return "unreadable"  # by any notebook, too: it says why
-            folders = (run.folder, run.workplace)
-            filed = any((f / f"{self.notebook}.ipynb").is_file() for f in folders)
-            return "done" if filed else "report missing"
-        return "running" if run.holder else run.state
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What papermill is given: every value that differs from its default, and no overlays."""
-        values = self.cfg.model_dump(mode="json")
-        defaults = Config().model_dump(mode="json")
-        return {n: v for n, v in values.items() if v != defaults[n]} | {"overlays": []}
-
-
-def run_of(notebook: str, cfg: Config) -> Run | None:
-    if notebook == DATA:
-        return Run.open(cfg.data(), "data")
-    if notebook == TEACHER:
-        return Run.open(cfg.teacher(), "teacher")
-    if notebook == STUDENT:
-        return Run.open(cfg, "student")
-    if notebook == ATTENTION:
-        return attention_run(Run.open(cfg, "student"))
-    return None
+# Parameters that a grid has a key of its own for.
+OWN_KEYS = {
+    "seed": "seeds", "dataset": "datasets", "overlays": "overlays", "rows": "rows",
+    "methods": "methods", "modes": "modes", "seeds": "seeds", "sweeps": "sweeps",
+}  # fmt: skip
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -143,6 +56,15 @@ def run_of(notebook: str, cfg: Config) -> Run | None:
 
 def _all_of(names: Iterable[str]) -> BeforeValidator:
     return BeforeValidator(lambda value: list(names) if value == "all" else value)
+
+
+def _named(path: str, dataset: str) -> str:
+    try:
+        return path.format(dataset=dataset)
+    except (LookupError, ValueError, AttributeError):
+        raise InputError(
+            f"overlays: {path!r}: expected a YAML file, with nothing in braces but {{dataset}}"
+        ) from None
 
 
 class Grid(BaseModel):
@@ -157,7 +79,7 @@ class Grid(BaseModel):
     methods: Annotated[list[str], _all_of(ENTRIES)] = []
     modes: Annotated[list[str], _all_of((*RESOLUTIONS, KD))] = list(RESOLUTIONS)
     seeds: list[int] = Field([0], min_length=1)
-    vary: dict[str, list[Any]] = {}
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     sweeps: Annotated[list[str], _all_of(SWEEPS)] = []
     parameters: dict[str, Any] = {}
     notebooks: list[NotebookName] = Field(["03_student_distillation"], min_length=1)
@@ -165,9 +87,30 @@ class Grid(BaseModel):
 
     def base(self, dataset: str, **values: Any) -> Config:
         """The configuration of a data set before rows and seeds; ``values`` over the file's."""
-        overlays = [path.format(dataset=dataset) for path in self.overlays]
+        overlays = [_named(path, dataset) for path in self.overlays]
         values = {"dataset": dataset} | self.parameters | values
-        return Config.load(*overlays, **values).replace(overlays=[], batch=True)
+        cfg = Config.load(*overlays, **values).replace(overlays=[], batch=True)
+        refuse_single(cfg)
+        return cfg
+
+    def require_effect(self, given: Mapping[str, Any]) -> None:
+        """Raises :class:`InputError` for a parameter that would silently change nothing."""
+        for name in {**self.parameters, **self.vary, **given}:
+            if name in OWN_KEYS:
+                raise InputError(
+                    f"parameter {name}: a grid's runs get theirs from its key {OWN_KEYS[name]!r}, "
+                    "a list: set that instead"
+                )
+            if name == "train_missing":
+                raise InputError(
+                    "parameter train_missing: a grid's jobs train what is missing, and the "
+                    "notebooks under `then` only read it; leave it out"
+                )
+            if name in given and name in self.vary:
+                raise InputError(
+                    f"parameter {name} = {given[name]!r}: the grid varies it, over "
+                    f'{self.vary[name]}; choose among its values with: -p vary "{{{name}: [...]}}"'
+                )
 
     def students(self, dataset: str, given: Mapping[str, Any]) -> Iterable[tuple[Config, Varied]]:
         """The configuration of every student, in order, and what sets it apart from its row."""
@@ -190,16 +133,23 @@ class Grid(BaseModel):
     def compared(self, cfg: Config, over: Mapping[str, Any]) -> Iterable[Config]:
         """Every method in every mode that it has, seed by seed; ``over`` its preset."""
         for seed, method, mode in itertools.product(self.seeds, self.methods, self.modes):
-            if mode in modes_of(method):
-                own = {name: value for name, value in over.items() if name != "seed"}
-                yield compared_config(cfg.replace(seed=seed), method, mode, **own)
+            if method not in ENTRIES or mode in modes_of(method):  # an unknown one is refused there
+                yield compared_config(cfg.replace(seed=seed), method, mode, **over)
 
     def jobs(self, given: Mapping[str, Any]) -> Iterable[Job]:
         """Every job, each after those it needs; the same one may come twice.
 
         Args:
             given: parameters over the file's.
+
+        Raises:
+            InputError: a row, a mode, a sweep or a parameter is wrong, or means a single run.
         """
+        self.require_effect(given)
+        wrong = [mode for mode in self.modes if mode not in (*RESOLUTIONS, KD)]
+        if wrong:  # else it would be left out, like one that a method does not have
+            expected = ", ".join((*RESOLUTIONS, KD))
+            raise InputError(f"mode {wrong[0]!r}: expected one of {expected}")
         for dataset in self.datasets:
             keys = []
             for cfg, varied in self.students(dataset, given):
@@ -212,28 +162,6 @@ class Grid(BaseModel):
                     told |= {"methods": self.methods, "modes": self.modes}
                 cfg = self.base(dataset, **(told | given), train_missing=False)
                 yield Job(notebook, cfg, tuple(dict.fromkeys(keys)), self.title)
-
-
-def jobs_of(
-    cfg: Config, notebooks: Iterable[str], *, grid: str = "", varied: Varied = ()
-) -> list[Job]:
-    """The notebooks for one student, with what they need: teacher before student before report."""
-    jobs: dict[str, Job] = {}
-
-    def need(notebook: str) -> str:
-        needs: tuple[str, ...] = ()
-        if notebook == STUDENT and cfg.kd_weight:
-            needs = (need(TEACHER),)
-        if notebook == ATTENTION:
-            needs = (need(TEACHER), need(STUDENT))
-        own = cfg.teacher() if notebook == TEACHER else cfg
-        job = Job(notebook, own, needs, grid, varied)
-        jobs.setdefault(job.key, job)
-        return job.key
-
-    for notebook in notebooks:
-        need(notebook)
-    return list(jobs.values())
 
 
 def read_grids(path: str | Path, chosen: Mapping[str, Any] | None = None) -> list[Grid]:
@@ -270,7 +198,7 @@ def _grid(path: str | Path, number: int, values: Any, chosen: Mapping[str, Any])
 
 
 def _one_line(error: Any) -> str:
-    name = str(error["loc"][0])
+    name = ".".join(part for part in error["loc"] if isinstance(part, str))  # no place in a list
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Grid.model_fields, n=1, cutoff=0.0)[0]
         return f"unknown key {name!r}: did you mean {near!r}?"
@@ -288,7 +216,8 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
             such as ``out_root``.
 
     Raises:
-        InputError: a file, a row, a sweep or a parameter is wrong.
+        InputError: a file, a row, a mode, a sweep, a parameter or an option of a method is wrong,
+            or nothing is left to run.
     """
     if "dataset" in given:
         given["datasets"] = [given.pop("dataset")]
@@ -298,9 +227,17 @@ def read_jobs(*paths: str | Path, **given: Any) -> list[Job]:
         for number, grid in enumerate(read_grids(path, chosen), 1):
             try:
                 for job in grid.jobs(given):
+                    if job.run is not None:
+                        options_of(job.cfg)  # refused here, or its name would end a batch
                     jobs.setdefault(job.key, job)
             except InputError as error:
                 raise InputError(f"{path}, grid {number}: {error}") from None
+    if not jobs:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: there is nothing to run, for no method has any of the "
+            "`modes`; lr, hr and lr+hr are every method's, kd only those of gmenet, resnet18 and "
+            "mobilenet_v3_small"
+        )
     return list(jobs.values())
 
 

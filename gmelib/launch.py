@@ -18,10 +18,10 @@ import warnings
 from collections.abc import Sequence
 
 from gmelib import processes
+from gmelib.arguments import read_parameters
 from gmelib.config import Config, InputError
 from gmelib.data import load_faces
 from gmelib.experiment import run_student, run_teacher
-from gmelib.run import read_parameters
 
 STAGES = {"teacher": run_teacher, "student": run_student}
 
@@ -29,7 +29,7 @@ STAGES = {"teacher": run_teacher, "student": run_student}
 def configuration(overlays: Sequence[str], pairs: Sequence[Sequence[str]]) -> Config:
     """What a notebook would make of the same ``-f`` and ``-p``; :class:`InputError` if nothing."""
     given = read_parameters(overlays, pairs) | {"batch": True}
-    start = given.setdefault("overlays", Config().overlays)
+    start = Config.files(given.setdefault("overlays", Config().overlays))
     return Config.load(*start, **given)
 
 

@@ -48,6 +48,11 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+def as_files(value: Any) -> Any:
+    """One file may stand alone, and `overlays:` without any, or ``-p overlays ""``, mean none."""
+    return [] if value is None or value == "" else as_list(value)
+
+
 def as_mapping(value: Any) -> Any:
     """Plain papermill hands on ``-p method_options "{depth: 18}"`` as text."""
     if isinstance(value, str) and value.lstrip().startswith("{"):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gmelib.config import InputError
 from gmelib.estimate import estimated_hours
-from gmelib.grid import STUDENT, TEACHER, Job
+from gmelib.jobs import STUDENT, TEACHER, Job
 from gmelib.worker import Outcome
 
 

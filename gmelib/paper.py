@@ -66,5 +66,5 @@ def accuracy_of(config: Mapping[str, Any], stage: str) -> float | None:
     dataset, method = config["dataset"], config.get("method", "gmenet")
     if method == "gmenet":
         return ABLATION.get(row_of(config, stage), {}).get(dataset)
-    found = COMPARED.get(dataset, {}).get(method)
-    return found[RESOLUTIONS.index(mode_of(config))] if found else None
+    found, mode = COMPARED.get(dataset, {}).get(method), mode_of(config)
+    return found[RESOLUTIONS.index(mode)] if found and mode in RESOLUTIONS else None

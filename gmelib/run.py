@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from papermill.exceptions import PapermillExecutionError, PapermillMissingParameterException
 from papermill.parameterize import add_builtin_parameters, parameterize_path
 
 from gmelib import record
-from gmelib.config import PROJECT_ROOT, Config, InputError, read_yaml, resolve
+from gmelib.arguments import existing, read_parameters
+from gmelib.config import PROJECT_ROOT, Config, InputError, resolve
 from gmelib.filing import file_away
 
 UNFILLED = (AttributeError, IndexError, TypeError, ValueError)  # of str.format
@@ -51,36 +51,12 @@ class NotebookFailed(RuntimeError):
 # -- parameters -----------------------------------------------------------------------------------
 
 
-def read_parameters(overlays: Sequence[str], pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Merges YAML files (later wins) and ``-p`` pairs (over all; values read as YAML would).
-
-    Raises:
-        InputError: a file is missing or is no mapping.
-    """
-    merged: dict[str, Any] = {}
-    for overlay in overlays:
-        merged |= read_yaml(_existing(overlay))
-    return merged | {name: _value(text) for name, text in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _existing(path: str) -> Path:
-    """Paths count from the working folder, else from the project root."""
-    return Path(path).resolve() if Path(path).exists() else resolve(path)
-
-
 def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters to hand to ``notebook``: the given ones, and ``batch`` where it knows that.
 
     Raises:
         InputError: the notebook is missing or unreadable, has no parameter of a given name, or a
-            value is one that :class:`~gmelib.config.Config` refuses.
+            value is one that :class:`~gmelib.config.Config` or the method refuses.
     """
     if not notebook.is_file():
         raise InputError(f"{notebook}: no such notebook; expected one of notebooks/*.ipynb")
@@ -97,7 +73,11 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]
             raise InputError(f"{notebook.name}: unknown parameter {name!r}: {hint}")
     if set(known) <= set(Config.model_fields):
         rest = {name: value for name, value in given.items() if name != "overlays"}
-        Config.load(*given.get("overlays", ()), **rest)
+        cfg = Config.load(*Config.files(given.get("overlays")), **rest)
+        if cfg.method_options:
+            from gmelib.methods import options_of  # brings torch, which takes seconds to load
+
+            options_of(cfg)
     return dict(given) | ({"batch": True} if "batch" in known else {})
 
 
@@ -239,13 +219,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = read_parameters(args.overlays, args.pairs)
         if args.report:
-            executed = _existing(args.report)
+            executed = existing(args.report)
             if not executed.is_file():
                 raise InputError(f"{args.report}: no such notebook; expected an executed one")
             out_root = resolve(given.get("out_root", "outputs"))
             reports.append(file_away(executed, executed.stem, out_root=out_root, keep=True))
         check_kernel(args.kernel)
-        jobs = [(path, check_parameters(path, given)) for path in map(_existing, args.notebooks)]
+        jobs = [(path, check_parameters(path, given)) for path in map(existing, args.notebooks)]
         output = _filled(args.output, jobs[0][1]) if args.output else None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

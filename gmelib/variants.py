@@ -105,18 +105,25 @@ def compared_config(cfg: Config, method: str, mode: str, **over: Any) -> Config:
         over: parameters over the preset's.
 
     Raises:
-        InputError: no such method or mode, or a preset that does not have the method.
+        InputError: no such method or mode, a preset that does not have the method, or an ``over``
+            of what method and mode decide.
     """
     if method not in ENTRIES:
         raise InputError(f"method {method!r}: expected one of {', '.join(ENTRIES)}")
     modes = modes_of(method)
     if mode not in modes:
         raise InputError(f"mode {mode!r} of {method}: expected one of {', '.join(modes)}")
+    decided = [name for name in ("kd_weight", "train_on", "method") if name in over]
+    if decided:  # else every mode would be distilled, say
+        raise InputError(
+            f"parameter {decided[0]} = {over[decided[0]]!r}: of a compared run its method and mode "
+            "decide; leave it out and choose by `methods` and `modes` (kd is distilled)"
+        )
     values = _preset(cfg.peers, method)
     if values["method"] != "gmenet":
         values = {name: Config.model_fields[name].default for name in GMENET_ONLY} | values
     values |= DISTILLED[method] if mode == KD else {"kd_weight": 0.0}
-    values |= over | {"method": values["method"], "train_on": "lr" if mode == KD else mode}
+    values |= over | {"train_on": "lr" if mode == KD else mode}
     if mode == "lr+hr":
         values["epochs"] = -(-values["epochs"] // 2)
     return cfg.replace(**values)
@@ -149,8 +156,12 @@ def _presets(name: str) -> dict[str, dict[str, Any]]:
 
 
 def mode_of(config: Mapping[str, Any]) -> str:
-    """A run's training mode, by the parameters of its record."""
-    return KD if config["kd_weight"] > 0 else config.get("train_on", "lr")
+    """A run's training mode, by the parameters of its record; no mode of the comparison's, such as
+    ``lr+hr, kd``, where it is distilled and trained on more than lr."""
+    seen = config.get("train_on", "lr")
+    if config["kd_weight"] > 0:
+        return KD if seen == "lr" else f"{seen}, {KD}"
+    return seen
 
 
 def row_of(config: Mapping[str, Any], stage: str) -> str:

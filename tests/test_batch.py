@@ -6,10 +6,11 @@ real workers, kernels and batches.
 
 import json
 import os
-import re
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dask
 import pandas as pd
@@ -20,9 +21,9 @@ from distributed import Client
 from test_grid import PLAIN
 
 from gmelib import batch, worker
-from gmelib.grid import STUDENT, TEACHER, Job, jobs_of, read_jobs
+from gmelib.grid import read_jobs
+from gmelib.jobs import STUDENT, TEACHER, Job, jobs_of
 from gmelib.lock import RunLocked, release, take
-from gmelib.published import README
 from gmelib.run import NotebookFailed
 from gmelib.worker import Outcome, pin_gpu, work
 
@@ -202,6 +203,14 @@ def test_outcomes_of_lost_workers(two):
     assert "scheduler was lost" in tiny.refusal(batch._outcome, two[0], Lost())
 
 
+@pytest.mark.parametrize("error", [OSError("Timed out"), AttributeError("ncores")])
+def test_a_scheduler_that_is_lost_between_two_runs_is_told_in_a_line(two, error):
+    lost = SimpleNamespace(status="closed", nthreads=Mock(side_effect=error))
+    waiting = batch.Batch(two, lost, retries=0, threads=0)
+    for ask in (waiting.submit_next, waiting.progress):
+        assert "the Dask scheduler was lost (closed); start" in tiny.refusal(ask)
+
+
 @pytest.mark.parametrize(
     "visible, number, gpus, told",
     [
@@ -302,17 +311,3 @@ def test_a_notebook_cell_can_run_a_grid(client, tmp_path, monkeypatch):
     path = grid_file(tmp_path, rows=["Baseline"])
     table = batch.run_grid(path, client=client, out_root=str(tmp_path / "out"))
     assert list(table["outcome"]) == ["done"]
-
-
-
-@pytest.mark.filterwarnings("ignore:Port 8787")  # of a dashboard, which others may have
-def test_the_readmes_slurm_cluster_asks_for_what_it_says(tmp_path, monkeypatch):
-    pytest.importorskip("dask_jobqueue")
-    monkeypatch.chdir(tmp_path)  # where dask-jobqueue would write its logs
-    (block,) = re.findall(r"```python\n(from dask_jobqueue .*?)```", README.read_text(), re.S)
-    values: dict = {}
-    exec(block.split("cluster.scale")[0], values)
-    with values["cluster"] as cluster:
-        script = cluster.job_script()
-    for asked in ("--gres=gpu:1", "--cpus-per-task=8", "-t 12:00:00", "--nthreads 1"):
-        assert asked in script

@@ -173,6 +173,7 @@ def test_later_files_win_and_given_values_over_all(tmp_path):
     "content, expected",
     [
         (b"epochs: [1", "not readable as YAML"),
+        (b"folder_name: 2026-13-45\n", "not readable as YAML (month must be in 1..12)"),
         (b"- epochs\n- width\n", "`name: value` lines, got list"),
         (b"just words\n", "got str"),
         (b"epochs: 0\n", "parameter epochs = 0"),
@@ -234,6 +235,16 @@ def test_the_parameters_cell_explains_every_field():
         assert line.startswith(f"{name}: ") and line.endswith(f"  # {field.description}")
 
 
+@pytest.mark.parametrize(
+    "given, files",
+    [("params/smoke.yaml", 1), ('["params/smoke.yaml"]', 1), ("", 0), (None, 0)],
+)
+def test_overlays_may_be_one_file_or_none(cell, given, files):
+    names = ["params/smoke.yaml"][:files]
+    assert Config.from_namespace(cell | {"overlays": given}) == Config.load(*names, overlays=names)
+    assert "overlays.0 = 5" in message(Config.from_namespace, cell | {"overlays": 5})
+
+
 def test_the_kernels_own_names_and_objects_are_no_parameters(fresh):
     fresh |= {"PAPERMILL_INPUT_PATH": "x.ipynb", "json": json, "Config": Config, "_": 3}
     assert Config.from_namespace(fresh) == PLAIN
@@ -249,6 +260,12 @@ def test_a_parameter_reaches_the_configuration(fresh):
 def test_a_misspelt_parameter_stops_a_batch(fresh, value):
     text = message(Config.from_namespace, fresh | {"epoch": value})
     assert "unknown parameter 'epoch': did you mean 'epochs'?" in text
+
+
+def test_a_misspelt_parameter_stops_papermill_started_within_jupyterlab(fresh, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/someone/02_teacher.ipynb")  # inherited
+    fresh["In"] = ["", "", "# Parameters\nepoch = 7\n", ""]
+    assert "did you mean 'epochs'?" in message(Config.from_namespace, fresh | {"epoch": 7})
 
 
 def test_a_misspelt_parameter_warns_in_jupyterlab(fresh, monkeypatch):

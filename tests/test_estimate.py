@@ -62,3 +62,16 @@ def test_nothing_is_told_without_experience(tmp_path, monkeypatch):
     estimate._experience.cache_clear()
     assert estimated_hours(tiny.config(tmp_path), "student") is None
     assert estimated_hours(tiny.config(tmp_path, dataset="folder"), "student") is None
+
+
+def test_a_damaged_record_tells_nothing_and_stops_nothing(only):
+    cfg = tiny.config(only, drawn_train=tiny.SIZES["train"])
+    before = estimated_hours(cfg, "student")
+    (path,) = only.glob("synthetic/teacher/*/run.json")
+    facts = json.loads(path.read_text())
+    for change in ({"data": {}}, {"data": None}, {"sessions": 1}, {"config": {"x": 1}}, {}):
+        damaged = path.parent.with_name("run-b") / "run.json"
+        damaged.parent.mkdir(exist_ok=True)
+        damaged.write_text(json.dumps(facts | change) if change else "{")
+        estimate._experience.cache_clear()
+        assert estimated_hours(cfg, "student") == before

@@ -7,7 +7,8 @@ import tiny
 import yaml
 
 from gmelib.config import PROJECT_ROOT, Config
-from gmelib.grid import ATTENTION, DATA, STUDENT, TEACHER, Job, jobs_of, read_grids, read_jobs
+from gmelib.grid import read_grids, read_jobs
+from gmelib.jobs import ATTENTION, DATA, STUDENT, TEACHER, Job, jobs_of
 from gmelib.lock import release, take
 from gmelib.variants import ROWS
 
@@ -97,6 +98,14 @@ def test_what_comes_last_waits_for_all_of_its_grid(tmp_path):
     assert not last.cfg.train_missing and last.cfg.rows == ["Baseline", "GME-Net"]
 
 
+def test_tables_of_two_grids_with_one_title_are_both_made(tmp_path):
+    one = PLAIN | {"title": "rows", "rows": ["Baseline"], "then": ["05_ablations"]}
+    others = ({"rows": ["Baseline+GM"]}, {"seeds": [1]}, {"parameters": {"lr_size": 8}})
+    for other in others:
+        jobs = read_jobs(write(tmp_path, grids=[one, one | other, one]))
+        assert [job.notebook for job in jobs].count("05_ablations") == 2, other
+
+
 def test_what_the_command_line_gives_wins(tmp_path):
     path = write(tmp_path, **PLAIN, rows=["GME-Net"], seeds=[0], parameters={"epochs": 3})
     jobs = read_jobs(path, seeds=[5], rows=["Baseline"], epochs=7)
@@ -140,12 +149,51 @@ def test_states(root, smoke_root):
         ({"then": ["99_end"]}, "99_end: no such notebook"),
         ({"overlays": ["params/none.yaml"]}, "params/none.yaml: no such YAML file"),
         ({"datasets": ["fer2014"]}, "parameter dataset = 'fer2014'"),
+        ({"overlays": ["params/{data}.yaml"]}, "overlays: 'params/{data}.yaml': expected a YAML"),
+        ({"overlays": ["params/{0}.yaml"]}, "with nothing in braces but {dataset}"),
+        ({"overlays": ["params/{.yaml"]}, "with nothing in braces but {dataset}"),
+        ({"methods": ["gmenet"], "parameters": {"kd_weight": 2}}, "parameter kd_weight = 2: of a"),
+        ({"methods": ["gmenet"], "vary": {"train_on": ["hr"]}}, "parameter train_on = 'hr': of a"),
+        ({"vary": {"lr_size": []}}, "vary.lr_size = []: list should have at least 1 item"),
+        ({"modes": ["lr", "lr+h"]}, "mode 'lr+h': expected one of lr, hr, lr+hr, kd"),
+        ({"methods": ["manet"], "modes": ["kd"]}, "method 'manet': expected one of gmenet"),
+        ({"methods": ["ma_net"], "modes": ["kd"]}, "nothing to run, for no method has any of the"),
         ({"grids": [PLAIN]}, "beside `grids` stands"),
+        (
+            {"methods": ["eac"], "parameters": {"method_options": {"deph": 18}}},
+            "grid 1: parameter method_options: eac has no 'deph'; expected of: ",
+        ),
     ],
 )
 def test_mistakes_are_told_with_file_and_key(tmp_path, values, told):
     line = tiny.refusal(read_jobs, write(tmp_path, **(PLAIN | values)))
     assert "grid.yaml" in line and told in line, line
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"seed": 1}, "parameter seed: a grid's runs get theirs from its key 'seeds', a list"),
+        ({"train_missing": True}, "parameter train_missing: a grid's jobs train what is missing"),
+        ({"force": True}, "force = True would train every run again"),
+        ({"teacher_run": "outputs/a"}, "teacher_run = outputs/a: the runs have several teachers"),
+    ],
+)
+def test_what_would_change_nothing_is_refused_wherever_it_stands(tmp_path, given, told):
+    plain = write(tmp_path, **PLAIN)
+    assert told in tiny.refusal(read_jobs, plain, **given)
+    for key, values in (("parameters", given), ("vary", {n: [v] for n, v in given.items()})):
+        path = write(tmp_path, **PLAIN, **{key: values})
+        assert f"grid.yaml, grid 1: {told}" in tiny.refusal(read_jobs, path)
+
+
+def test_a_parameter_over_one_that_the_grid_varies_is_refused_with_the_way_to_choose(tmp_path):
+    path = write(tmp_path, **PLAIN, vary={"lr_size": [8, 12]})
+    line = tiny.refusal(read_jobs, path, lr_size=8)
+    assert "parameter lr_size = 8: the grid varies it, over [8, 12]" in line
+    assert line.endswith('-p vary "{lr_size: [...]}"')
+    chosen = read_jobs(path, vary={"lr_size": [8]})
+    assert [job.cfg.lr_size for job in chosen if job.notebook == STUDENT] == [8]
 
 
 def test_a_list_of_grids_names_the_wrong_one(tmp_path):

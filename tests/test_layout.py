@@ -16,11 +16,12 @@ from gmelib.config import PROJECT_ROOT, Config, parameters_cell
 
 # A file imports only from files that stand above it. A new one gets its place here.
 ORDER = """
-namespace parameters fields config lock record filters synthetic faces data degrade gallery
-attention blocks model losses compute small_maps processes batches objective peers methods schedule
-optimize history checkpoint train metrics evaluate experiment attribution variants paper wording
-leaks estimate ablation comparison tables figures explore card export predict report fer_package
-robustness index grid listing readme published filing run launch worker check overview batch
+namespace parameters fields config arguments lock record filters synthetic faces data degrade
+gallery attention blocks model losses compute small_maps processes batches objective peers methods
+schedule optimize history checkpoint train metrics evaluate experiment attribution variants paper
+wording leaks estimate ablation comparison tables figures explore card export predict report
+fer_package robustness index jobs grid listing readme published filing run launch worker
+check overview batch
 """.split()
 SOURCES = sorted((PROJECT_ROOT / "gmelib").rglob("*.py"))
 PYTHON = SOURCES + sorted((PROJECT_ROOT / "tests").rglob("*.py"))

@@ -1,5 +1,6 @@
-"""The published tables say what the records say: README.md and outputs/published/README.md."""
+"""The published tables say what the records say, and README.md's examples what it says of them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,17 @@ def test_a_run_on_a_folder_of_ones_own_can_be_listed() -> None:
     cfg = Config.load("params/cpu.yaml", dataset="folder", folder_name="mine", lr_size=14)
     config = cfg.model_dump(mode="json", exclude=PRIVATE)
     assert listing.preset_and_changes(config, "student") == ("cpu", {})
+
+
+@pytest.mark.filterwarnings("ignore:Port 8787")  # of a dashboard, which others may have
+def test_the_readmes_slurm_cluster_asks_for_what_it_says(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.chdir(tmp_path)  # where dask-jobqueue would write its logs
+    text = published.README.read_text()
+    (block,) = re.findall(r"```python\n(from dask_jobqueue .*?)```", text, re.S)
+    values: dict = {}
+    exec(block.split("cluster.scale")[0], values)
+    with values["cluster"] as cluster:
+        script = cluster.job_script()
+    for asked in ("--gres=gpu:1", "--cpus-per-task=8", "-t 12:00:00", "--nthreads 1"):
+        assert asked in script

@@ -10,7 +10,7 @@ import tiny
 from matplotlib.figure import Figure
 
 from gmelib import record
-from gmelib.config import InputError
+from gmelib.config import Config, InputError
 from gmelib.record import Run, load_runs, read_facts, write_atomic, write_json
 
 # -- files ----------------------------------------------------------------------------------------
@@ -62,6 +62,21 @@ def test_the_folder_says_what_the_run_is(tmp_path):
     assert run.id == f"gmenet-cbam-local-8px-nokd-s3-{run.cfg.digest('student')}"
     assert run.state == "missing"
     assert tiny.run_of(tmp_path, "teacher").id.startswith("gmenet-s0-")
+
+
+def test_every_published_network_is_still_found_by_its_parameters():
+    """A change here orphans what is published, as in test_config: put it back."""
+    seen = 0
+    for path in sorted(record.PUBLISHED.glob("*/*/*/run.json")):
+        facts = read_facts(path.parent)
+        if facts["stage"] in ("teacher", "student"):
+            cfg, parents = Config.make(**facts["config"]), {}
+            teacher = facts.get("distillation", {}).get("teacher")
+            if teacher not in (None, Run.open(cfg.teacher(), "teacher").id):
+                parents = {"teacher": teacher}  # that was named, and counts
+            assert Run.open(cfg, facts["stage"], **parents).folder == path.parent
+            seen += 1
+    assert seen
 
 
 def test_the_states_of_a_run(tmp_path):

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from gmelib import filing, record, run
 from gmelib.config import PROJECT_ROOT, InputError
 from gmelib.index import NOTEBOOK_NAME
+from gmelib.launch import configuration
 from gmelib.report import draw_formula, to_html
 
 PARAMETERS = """\
@@ -190,6 +191,21 @@ def test_wrong_arguments_stop_before_anything_starts(tmp_path, capsys, monkeypat
     assert said in error and error.count("\n") == 1 and not started
 
 
+def test_an_option_that_a_method_does_not_have_stops_before_anything_starts(capsys, monkeypatch):
+    monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
+    argv = ["notebooks/02_teacher.ipynb", "-p", "method", "eac", "-p", "method_options"]
+    assert run.main([*argv, "{deph: 18}"]) == 2
+    error = capsys.readouterr().err
+    assert "method_options: eac has no 'deph'" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["params/smoke.yaml", "[params/smoke.yaml]", ""])
+def test_overlays_may_be_one_file_or_none(text):
+    given = run.read_parameters([], [("overlays", text)])
+    run.check_parameters(PROJECT_ROOT / "notebooks" / "02_teacher.ipynb", given)
+    assert configuration([], [("overlays", text)]).epochs == (2 if text else 100)
+
+
 def test_a_misspelt_name_in_the_second_notebook_stops_the_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, "execute", lambda *a, **k: pytest.fail("something was started"))
     first = write_notebook(tmp_path / "a.ipynb")
@@ -241,11 +257,20 @@ def test_a_notebook_stopped_in_mid_cell_is_no_finished_one(tmp_path):
     ("text", "value"),
     [
         ("3", 3), ("0.5", 0.5), ("1e-3", 1e-3), ("true", True), ("none", "none"),
-        ("[3, 4]", [3, 4]), ("12x12", "12x12"), ("a: b: c", "a: b: c"), ("", None),
+        ("[3, 4]", [3, 4]), ("12x12", "12x12"), ("a: b: c", "a: b: c"), ("", ""), ("None", None),
+        ("{a: 0.5}", {"a": 0.5}), ("faces #2", "faces #2"), ("010", 10), ("2026-13-45",) * 2,
     ],
 )  # fmt: skip
 def test_values_on_the_command_line(text, value):
     assert run.read_parameters([], [("x", text)]) == {"x": value}
+
+
+@pytest.mark.parametrize("text", ["[3, 4", "{a: [}", "[2026-13-45]"])
+def test_a_list_that_cannot_be_read_is_one_line(text):
+    with pytest.raises(InputError) as error:
+        run.read_parameters([], [("x", text)])
+    line = str(error.value)
+    assert line.startswith(f"-p x {text!r}: not readable (") and "\n" not in line
 
 
 def test_unwritable_out_root_is_one_line(tmp_path):

@@ -25,6 +25,19 @@ def test_what_is_no_row_is_described():
     assert row_of(cfg.model_dump(), "student") == "CBAM+GM without KD"
 
 
+@pytest.mark.parametrize("train_on", ["hr", "lr+hr"])
+def test_a_distilled_student_of_other_faces_is_no_row_and_has_no_figure_of_the_paper(train_on):
+    plain = tiny.config(dataset="ferplus", lr_size=paper.LR_SIZES["ferplus"])
+    cfg = plain.replace(train_on=train_on)
+    assert row_of(cfg.model_dump(), "student") == f"GME-Net, {train_on}, kd"
+    assert paper.accuracy_of(plain.model_dump(), "student") == 70.5725
+    assert paper.accuracy_of(cfg.model_dump(), "student") is None
+    peer = cfg.replace(method="ma_net", kd="logits")
+    assert row_of(peer.model_dump(), "student") == f"MA-Net, {train_on}, kd"
+    for one in (peer, peer.replace(train_on="lr")):
+        assert paper.accuracy_of(one.model_dump(), "student") is None
+
+
 def test_a_row_changes_only_what_it_says():
     cfg = tiny.config(kd_weight=3.0, seed=4)
     for row, changes in ROWS.items():

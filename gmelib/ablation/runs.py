@@ -58,7 +58,7 @@ def complete(students: Mapping[Key, Config], *, train: bool) -> dict[Key, Cell]:
         InputError: ``force`` or ``teacher_run``, which mean a single run.
     """
     for cfg in students.values():
-        _refuse_single(cfg)
+        refuse_single(cfg)
     failures = _train(_missing(students)) if train else {}
     cells, counted = {}, set()
     for key, cfg in students.items():
@@ -73,16 +73,17 @@ def complete(students: Mapping[Key, Config], *, train: bool) -> dict[Key, Cell]:
     return cells
 
 
-def _refuse_single(cfg: Config) -> None:
+def refuse_single(cfg: Config) -> None:
+    """Raises :class:`InputError` for ``force`` and ``teacher_run``, which mean a single run."""
     if cfg.force:
         raise InputError(
-            "force = True would train every run of the table again; make a single one again with "
-            "02_teacher or 03_student_distillation"
+            "force = True would train every run again; make a single one again with 02_teacher or "
+            "03_student_distillation"
         )
     if cfg.teacher_run:
         raise InputError(
-            f"teacher_run = {cfg.teacher_run}: the runs of a table have several teachers, found by "
-            "hash; leave it empty"
+            f"teacher_run = {cfg.teacher_run}: the runs have several teachers, found by hash; "
+            "leave it empty"
         )
 
 

@@ -16,7 +16,8 @@ import psutil
 from gmelib import lock
 from gmelib.checkpoint import load_checkpoint
 from gmelib.config import PROJECT_ROOT
-from gmelib.grid import STUDENT, TEACHER, Job, notebook_path
+from gmelib.grid import notebook_path
+from gmelib.jobs import STUDENT, TEACHER, Job
 from gmelib.record import Run
 
 MARK = "GMELIB_FAULTS"  # an environment variable that a batch's workers and kernels inherit

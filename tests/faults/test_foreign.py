@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from gmelib.experiment import find_teacher, run_student, run_teacher
-from gmelib.grid import STUDENT, TEACHER, jobs_of
+from gmelib.jobs import STUDENT, TEACHER, jobs_of
 from gmelib.overview import results
 from gmelib.worker import Outcome
 

@@ -42,7 +42,8 @@ from gmelib.batch import results
 from gmelib.checkpoint import load_checkpoint
 from gmelib.data import load_faces
 from gmelib.experiment import history, run_student, run_teacher
-from gmelib.grid import TEACHER, Job, read_jobs
+from gmelib.grid import read_jobs
+from gmelib.jobs import TEACHER, Job
 from gmelib.record import Run
 from gmelib.run import UNFINISHED
 

@@ -6,7 +6,7 @@ from distributed.client import FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
 from gmelib import batch
-from gmelib.grid import STUDENT, TEACHER, jobs_of
+from gmelib.jobs import STUDENT, TEACHER, jobs_of
 
 
 class Lost:
