@@ -5,7 +5,7 @@ import tiny
 from nbclient.exceptions import DeadKernelError
 
 from gmelib import worker
-from gmelib.grid import TEACHER, Job
+from gmelib.jobs import TEACHER, Job
 from gmelib.run import NotebookFailed
 
 DEATHS = [
