@@ -209,7 +209,8 @@ def test_clean_keeps_runs_and_published(tmp_path):
     assert not any((tmp_path / name).exists() for name in gone)
 
 
-def test_ci_makes_the_tests():
+def test_ci_makes_the_tests_and_recomputes_what_is_published():
     path = PROJECT_ROOT / ".ci" / "run"
     assert os.access(path, os.X_OK)
-    assert "set -euo pipefail" in path.read_text() and path.read_text().endswith("\nmake test\n")
+    text = path.read_text()
+    assert "set -euo pipefail" in text and text.endswith("\nmake test\nmake verify-published\n")
