@@ -18,6 +18,7 @@ import re
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
+        # nbclient leaves coroutines behind, of which Python would complain under this line
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
         status = 130
     if reports:
