@@ -194,8 +194,8 @@ def _evaluate(run: Run, model: nn.Module, faces: FaceSet, teacher_run: Run | Non
             "channels": faces.images.shape[1],
             "side": faces.images.shape[-1],
         },
-        # of a fresh network: training has given this one's small maps another arithmetic
-        complexity=complexity(initial_model(cfg, len(faces.classes)), cfg.input_size),
+        # not of `model`: training has given its small maps another arithmetic
+        complexity=complexity(last_epoch.cpu().float(), cfg.input_size),
         revision=state["sessions"][-1]["revision"],
         sessions=state["sessions"],
         wall_seconds=sum(s["seconds"] for s in state["sessions"]),

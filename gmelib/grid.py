@@ -29,12 +29,13 @@ from gmelib.jobs import Job, Varied, jobs_of
 from gmelib.methods import options_of
 from gmelib.variants import (
     ENTRIES,
-    KD,
+    MODES,
     RESOLUTIONS,
     ROWS,
     SWEEPS,
     compared_config,
     modes_of,
+    require_modes,
     row_config,
     sweep_configs,
 )
@@ -77,7 +78,7 @@ class Grid(BaseModel):
     datasets: list[str] = Field(min_length=1)
     rows: Annotated[list[str], _all_of(ROWS)] = []
     methods: Annotated[list[str], _all_of(ENTRIES)] = []
-    modes: Annotated[list[str], _all_of((*RESOLUTIONS, KD))] = list(RESOLUTIONS)
+    modes: Annotated[list[str], _all_of(MODES)] = list(RESOLUTIONS)
     seeds: list[int] = Field([0], min_length=1)
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     sweeps: Annotated[list[str], _all_of(SWEEPS)] = []
@@ -146,10 +147,7 @@ class Grid(BaseModel):
             InputError: a row, a mode, a sweep or a parameter is wrong, or means a single run.
         """
         self.require_effect(given)
-        wrong = [mode for mode in self.modes if mode not in (*RESOLUTIONS, KD)]
-        if wrong:  # else it would be left out, like one that a method does not have
-            expected = ", ".join((*RESOLUTIONS, KD))
-            raise InputError(f"mode {wrong[0]!r}: expected one of {expected}")
+        require_modes(self.modes)  # else left out, like one that a method does not have
         for dataset in self.datasets:
             keys = []
             for cfg, varied in self.students(dataset, given):

@@ -15,6 +15,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,15 @@ def _wrong_figures(folder: Path, facts: dict[str, Any]) -> list[str]:
     return wrong
 
 
-_counted: dict[str, dict[str, Any]] = {}
-
-
 def _costs_of(cfg: Config, classes: int) -> dict[str, Any]:
     """Parameters and multiply-accumulates of a run's network, counted once for all of its kind."""
-    kind = repr([getattr(cfg, name) for name in ARCHITECTURE] + [classes])
-    if kind not in _counted:
-        _counted[kind] = complexity(initial_model(cfg, classes), cfg.input_size)
-    return _counted[kind]
+    return _counted(json.dumps(cfg.model_dump(mode="json", include=set(ARCHITECTURE))), classes)
+
+
+@lru_cache(maxsize=64)
+def _counted(architecture: str, classes: int) -> dict[str, Any]:
+    cfg = Config.make(**json.loads(architecture))
+    return complexity(initial_model(cfg, classes), cfg.input_size)
 
 
 def _wrong_table(facts: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ A variant is what it changes in a configuration; all else stays as the preset sa
 goes with every data set, size and preset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -80,6 +80,7 @@ FEW_LABELS = "ada_cm_4000"  # Ada-CM as its authors use it, with so many labels
 ENTRIES = ("gmenet", *COMPARED, FEW_LABELS, "resnet18", "mobilenet_v3_small")  # of the comparison
 RESOLUTIONS = ("lr", "hr", "lr+hr")  # what a network is trained on; tests are on lr
 KD = "kd"  # trained on lr, distilled from a teacher of its own kind
+MODES = (*RESOLUTIONS, KD)
 # Method -> what distilling it means.
 DISTILLED: dict[str, dict[str, Any]] = {
     "gmenet": {"kd": "attention"},
@@ -88,9 +89,16 @@ DISTILLED: dict[str, dict[str, Any]] = {
 }
 
 
+def require_modes(modes: Iterable[str]) -> None:
+    """Raises :class:`InputError` for one that is none of :data:`MODES`."""
+    wrong = [mode for mode in modes if mode not in MODES]
+    if wrong:
+        raise InputError(f"mode {wrong[0]!r}: expected one of {', '.join(MODES)}")
+
+
 def modes_of(method: str) -> tuple[str, ...]:
     """In which ways a method can be trained for the comparison."""
-    return (*RESOLUTIONS, KD) if method in DISTILLED else RESOLUTIONS
+    return MODES if method in DISTILLED else RESOLUTIONS
 
 
 def compared_config(cfg: Config, method: str, mode: str, **over: Any) -> Config:

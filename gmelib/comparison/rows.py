@@ -8,9 +8,16 @@ from gmelib.ablation import Cell, compare, scores
 from gmelib.ablation.scores import Cells
 from gmelib.config import Config, InputError
 from gmelib.methods import title_of
-from gmelib.variants import ENTRIES, KD, RESOLUTIONS, compared_config, mode_of, modes_of
+from gmelib.variants import (
+    ENTRIES,
+    KD,
+    MODES,
+    compared_config,
+    mode_of,
+    modes_of,
+    require_modes,
+)
 
-MODES = (*RESOLUTIONS, KD)
 ALLOWED = ("parameters", "macs", "passes", "forward_backward", "hours")
 
 
@@ -21,9 +28,7 @@ def compared_students(cfg: Config) -> dict[tuple[str, int], Config]:
     Raises:
         InputError: no such method or mode, or nothing is left.
     """
-    wrong = [mode for mode in cfg.modes if mode not in MODES]
-    if wrong:
-        raise InputError(f"mode {wrong[0]!r}: expected one of {', '.join(MODES)}")
+    require_modes(cfg.modes)
     students = {}
     for method in sorted(dict.fromkeys(cfg.methods or ENTRIES), key=[*ENTRIES, *cfg.methods].index):
         for mode in (m for m in MODES if m in (cfg.modes or MODES)):

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gmelib.record import unwritable, write_atomic
 
 TEXT = {"encoding": "utf-8", "newline": ""}  # a line break in a file's name stays as it is
 ADVICE = "give another --out, then start again: the rows that stand are kept"
+_unwritable = partial(unwritable, advice=ADVICE)
 
 
 def made_by(predictor: Predictor, detector: str, margin: float, batch_size: int) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Table:
         try:
             lock.take(path)
         except OSError as error:
-            raise unwritable(self.out, error, advice=ADVICE) from error
+            raise _unwritable(self.out, error) from error
         try:
             yield
         finally:
@@ -111,7 +113,7 @@ class Table:
             with open(self.part, "a", **TEXT) as file:
                 csv.writer(file, lineterminator="\n").writerows(lines)
         except OSError as error:
-            raise unwritable(self.part, error, advice=ADVICE) from error
+            raise _unwritable(self.part, error) from error
         self._count(lines)
 
     def finish(self) -> None:
@@ -121,7 +123,7 @@ class Table:
                 os.fsync(file.fileno())
             os.replace(self.part, self.out)
         except OSError as error:
-            raise unwritable(self.out, error, advice=ADVICE) from error
+            raise _unwritable(self.out, error) from error
 
     def _count(self, rows: Sequence[Sequence[str]]) -> None:
         self.rows += len(rows)
@@ -185,7 +187,7 @@ class Table:
                     self._count(rows)
             os.replace(fresh, self.part)
         except OSError as error:
-            raise unwritable(self.part, error, advice=ADVICE) from error
+            raise _unwritable(self.part, error) from error
         finally:
             fresh.unlink(missing_ok=True)
         return count
